@@ -1,0 +1,42 @@
+# Everything a fresh machine with Python 3.11+ needs is installed by these targets, into .venv and .venv-functions.
+PYTHON ?= python3
+VENV := .venv
+# What the functions' image holds in a cluster: no trainer, so that what is proven on a laptop is proven of it too.
+FUNCTIONS := .venv-functions
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+
+.PHONY: demo test check setup wheel clean
+
+demo: setup ## the loop on real flights, from dropped file to retraining
+	$(BIN)/headrace demo
+
+test: setup ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: setup ## style, types, walls between the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(VENV)/.installed $(FUNCTIONS)/.installed
+
+$(UV):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.installed: pyproject.toml Makefile | $(UV)
+	$(UV) pip install --quiet --python $(BIN)/python -e '.[dev]'
+	touch $@
+
+$(FUNCTIONS)/.installed: pyproject.toml Makefile | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(FUNCTIONS)
+	$(UV) pip install --quiet --python $(FUNCTIONS)/bin/python -e '.[cluster]'
+	touch $@
+
+wheel: setup
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:
+	rm -rf $(VENV) $(FUNCTIONS) dist build

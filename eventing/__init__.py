@@ -1,0 +1,1 @@
+"""Events: their contract, and how they are sent, received and made from dropped files."""

@@ -1,0 +1,272 @@
+"""A dropped file lands: checked, copied into the store whole, and told as `dataset.arrived`.
+
+Called by `headrace drop` and by the folder source. What can be seen without knowing the dataset's columns is refused
+here, in words for the person who dropped the file; rows and columns are the trainer's to judge. Landing the same
+content twice gives the same file, the same digest and the same event id.
+
+    <store>/datasets/<dataset>/<sha256>.<csv|parquet>    the rows
+    <store>/datasets/<dataset>/<sha256>.json             the sidecar, written last: the rows are whole
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec
+from cloudevents.core.v1.event import CloudEvent
+
+from eventing import contract
+from eventing.errors import Misconfigured, Rejected, RetryLater
+
+SOURCE = "/headrace/eventing/source"  # constant: JobSink knows an event by source and id
+DEFAULT_TRAINER = "random_forest"
+SUFFIXES = (".csv", ".parquet")
+MAX_BYTES = 64 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+MAX_NAME = 40  # a Knative Service's; tags, revisions and Triggers add up to 20 characters, and a DNS label holds 63
+RESERVED = frozenset({"promoter", "drift-watch", "dead-letters", "default", "headrace"})  # a model's Service cannot be
+
+_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+_TRAINER = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_PARQUET = b"PAR1"
+_LINE_END = re.compile(rb"[\r\n]")
+# What a file begins with when it is something else, and what its owner can do about it.
+_KINDS = (
+    (_PARQUET, "a Parquet file", "name it .parquet"),
+    (b"\x1f\x8b", "gzip-compressed", "unpack it first"),
+    (b"PK\x03\x04", "an Excel workbook or a zip archive", "save the sheet as CSV (UTF-8), or unpack the archive"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as CSV (UTF-8)"),
+    (b"\xff\xfe", "UTF-16 text", "save it as CSV (UTF-8)"),
+    (b"\xfe\xff", "UTF-16 text", "save it as CSV (UTF-8)"),
+)
+
+
+def check_name(dataset: str) -> None:
+    """Raises Rejected unless `dataset` can name a model's Knative Service and stays clear of Headrace's own."""
+    if dataset in RESERVED:
+        raise Rejected(f"{dataset!r} is the name of a part of Headrace; choose another name for the dataset")
+    if len(dataset) > MAX_NAME or not _NAME.fullmatch(dataset):
+        raise Rejected(
+            f"{dataset!r:.80} cannot name a dataset; expected 1 to {MAX_NAME} lower-case letters, digits and hyphens, "
+            "a letter first, such as flights-2013"
+        )
+
+
+def land(
+    file: Path,
+    dataset: str,
+    store_url: str,
+    trainer: str | None = None,
+    target: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> contract.DatasetArrived:
+    """Copies `file` into the store and tells what arrived. The file itself is left as it is.
+
+    store_url: an fsspec URL. Raises Rejected with what to do about it when the file can never be learned from,
+    RetryLater while it is still being written or the store is away, Misconfigured for a URL that is none.
+    """
+    check_name(dataset)
+    if trainer is not None and not _TRAINER.fullmatch(trainer):
+        raise Rejected(f"{trainer!r:.80} cannot name a trainer; expected lower-case letters, digits and underscores")
+    suffix = _suffix(file)
+    fs, root = _open(store_url)
+    folder = f"{root.rstrip('/')}/datasets/{dataset}"
+    with _reading(file) as source:
+        size = os.fstat(source.fileno()).st_size
+        if size == 0:
+            raise Rejected(f"{file.name} is empty; expected a header and rows")
+        if size > max_bytes:
+            raise Rejected(
+                f"{file.name} holds {size:,} bytes; at most {max_bytes:,} are allowed: "
+                "drop it in parts, or drop a sample of its rows"
+            )
+        with _away_is_later(store_url), _stage(fs, folder) as stage:
+            sha256 = _copy(source, stage, file.name, suffix)
+            if os.fstat(source.fileno()).st_size != size or stage.stat().st_size != size:
+                raise RetryLater(f"{file.name} is still being written")
+            name = f"{sha256}{suffix}"
+            _publish(fs, stage, f"{folder}/{name}")
+            uri = f"{store_url.rstrip('/')}/datasets/{dataset}/{name}"
+            sidecar = f"{folder}/{sha256}.json"
+            # The first time it came is when it came: a second drop of the same content changes nothing.
+            if not fs.exists(sidecar):
+                record = {"uri": uri, "name": file.name, "bytes": size, "at": datetime.now(UTC).isoformat()}
+                stage.write_text(json.dumps(record))
+                _publish(fs, stage, sidecar)
+    return contract.DatasetArrived(
+        dataset=dataset,
+        uri=uri,
+        sha256=sha256,
+        bytes=size,
+        trainer=trainer or DEFAULT_TRAINER,
+        target=target,
+        parameters=dict(parameters) if parameters else None,
+    )
+
+
+def arrived_event(arrived: contract.DatasetArrived, now: datetime) -> CloudEvent:
+    """The event that says so; its id is the same whenever the same content is dropped with the same wishes."""
+    trainer = arrived.trainer or DEFAULT_TRAINER
+    wishes = [arrived.target or "", json.dumps(arrived.parameters or {}, sort_keys=True)]
+    parts = [arrived.dataset, arrived.sha256, trainer, *(wishes if arrived.target or arrived.parameters else [])]
+    id = contract.derived_id("dataset", *parts)
+    return arrived.to_event(source=SOURCE, id=id, time=now, extensions={"trainer": trainer})
+
+
+def _suffix(file: Path) -> str:
+    suffix = file.suffix.lower()
+    if suffix in SUFFIXES:
+        return suffix
+    advice = {
+        ".gz": "unpack it first",
+        ".zip": "unpack it first",
+        ".xlsx": "save the sheet as CSV (UTF-8)",
+        ".xls": "save the sheet as CSV (UTF-8)",
+        ".tsv": "save it with commas, as .csv",
+        ".txt": "if it holds comma-separated values, name it .csv",
+    }.get(suffix, "export the table in one of these")
+    raise Rejected(f"{file.name} is neither {' nor '.join(SUFFIXES)}; {advice}")
+
+
+def _copy(source: BinaryIO, into: Path, name: str, suffix: str) -> str:
+    """Copies to `into`, safe on disk, and checks on the way; the SHA-256 in hexadecimal. Raises Rejected."""
+    digest = hashlib.sha256()
+    text = _Text(name) if suffix == ".csv" else None
+    with into.open("wb") as copy:
+        first, last = b"", b""
+        while chunk := source.read(CHUNK_BYTES):
+            first, last = first or chunk[:8], (last + chunk)[-4:]
+            if text:
+                text.add(chunk)
+            digest.update(chunk)
+            copy.write(chunk)
+        copy.flush()
+        os.fsync(copy.fileno())
+    if text:
+        text.end()
+    elif first[:4] != _PARQUET or last != _PARQUET:
+        seen = "is cut off" if first[:4] == _PARQUET else f"begins with {first[:4]!r}"
+        raise Rejected(f"{name} is no whole Parquet file: it {seen}; export or copy it again")
+    return digest.hexdigest()
+
+
+class _Text:
+    """Whether a file, seen chunk by chunk, is text with a header and at least one row."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._lines = 0
+        self._began = self._header = self._header_ended = self._row = False
+
+    def add(self, chunk: bytes) -> None:
+        if not self._began:
+            self._began = True
+            for magic, kind, advice in _KINDS:
+                if chunk.startswith(magic):
+                    raise Rejected(f"{self._name} is {kind}, not CSV; {advice}")
+        if b"\0" in chunk:
+            line = self._lines + chunk[: chunk.index(b"\0")].count(b"\n") + 1
+            raise Rejected(f"{self._name} is binary, not CSV: line {line} holds a NUL byte; export the table again")
+        try:
+            self._decoder.decode(chunk)
+        except UnicodeDecodeError as e:
+            # A character may have begun in the chunk before: then the fault lies at this one's start.
+            line = self._lines + chunk[: e.start].count(b"\n") + 1
+            raise Rejected(f"{self._name} is not UTF-8 in line {line} ({e.reason}); save it as CSV (UTF-8)") from e
+        self._lines += chunk.count(b"\n")
+        self._look_for_row(chunk)
+
+    def end(self) -> None:
+        """Raises Rejected when the whole was no table."""
+        try:
+            self._decoder.decode(b"", final=True)
+        except UnicodeDecodeError as e:
+            raise Rejected(f"{self._name} ends within a character; copy or export it again") from e
+        if not self._header:
+            raise Rejected(f"{self._name} holds blanks alone; expected a header and rows")
+        if not self._row:
+            raise Rejected(f"{self._name} holds one line, a header perhaps; expected rows below it")
+
+    def _look_for_row(self, chunk: bytes) -> None:
+        if not self._header:
+            chunk = chunk.lstrip()
+            self._header = bool(chunk)
+        if self._header and not self._header_ended and (end := _LINE_END.search(chunk)):
+            self._header_ended = True
+            chunk = chunk[end.start() :]
+        if self._header_ended and not self._row:
+            self._row = bool(chunk.strip())
+
+
+def _open(store_url: str) -> tuple[Any, str]:
+    """The file system and the path in it. Raises Misconfigured."""
+    try:
+        fs, root = fsspec.core.url_to_fs(store_url)
+    except (ValueError, ImportError) as e:
+        raise Misconfigured("HEADRACE_STORE", store_url, f"an fsspec URL that this installation knows ({e})") from e
+    return fs, str(root)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[BinaryIO]:
+    try:
+        source = file.open("rb")
+    except FileNotFoundError as e:
+        raise Rejected(f"{file} is not there") from e
+    except OSError as e:
+        raise Rejected(f"{file} cannot be read: {e.strerror}") from e
+    with source:
+        yield source
+
+
+@contextmanager
+def _away_is_later(store_url: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise RetryLater(f"the store {store_url} is away: {e}") from e
+
+
+@contextmanager
+def _stage(fs: Any, folder: str) -> Iterator[Path]:
+    """A place for the copy: beside its goal where that is a local folder, so that a rename puts it there whole."""
+    if _is_local(fs):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        stage = Path(folder) / f".landing-{secrets.token_hex(8)}"
+        try:
+            yield stage
+        finally:
+            stage.unlink(missing_ok=True)
+    else:
+        with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
+            yield Path(scratch) / "file"
+
+
+def _publish(fs: Any, stage: Path, path: str) -> None:
+    """The staged file at `path`, whole or not at all."""
+    if _is_local(fs):
+        stage.replace(path)
+        directory = os.open(Path(path).parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # else a power cut forgets the name, and the event speaks of a file that is not there
+        finally:
+            os.close(directory)
+    else:
+        fs.put_file(str(stage), path)  # an object store shows an object when its upload is whole
+
+
+def _is_local(fs: Any) -> bool:
+    return isinstance(fs, fsspec.implementations.local.LocalFileSystem)

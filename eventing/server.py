@@ -1,0 +1,85 @@
+"""The web server of every function: one WSGI app, one process, SIGTERM answers what is in flight.
+
+Called from the `main()` of each function, the predictor among them.
+
+Granian's own WSGI servers run the app in a child process. That child would go on after its parent's SIGKILL, hold a
+second interpreter, and be forked from a process in which onnxruntime already has threads. So Granian's worker runs here
+instead: one process, which takes its signals itself. These names of Granian are internal; a test starts a real process
+on them, so that an upgrade which moves them is seen.
+
+Source: granian 2.8, granian/server/mp.py, `_spawn_wsgi_worker`, which does the same inside the child.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+from granian._futures import _new_cbscheduler
+from granian._granian import SocketHolder, WorkerSignal, WSGIWorker
+from granian._signals import set_main_signals
+from granian.log import LogLevels, configure_logging
+from granian.wsgi import _callback_wrapper
+
+from eventing.errors import Misconfigured
+
+BLOCKING_THREADS = 8  # requests handled at once; more wait in order
+BACKLOG = 1024  # connections that the kernel holds for us
+IDLE_THREAD_S = 30  # after which a thread that handles nothing ends
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    app: Callable[..., Any],
+    port: int,
+    host: str = "127.0.0.1",
+    *,
+    blocking_threads: int = BLOCKING_THREADS,
+    backpressure: int | None = None,
+    on_listening: Callable[[int], object] | None = None,
+    on_drained: Callable[[], object] | None = None,
+) -> None:
+    """Serves a WSGI app in this process until SIGTERM or SIGINT, then answers what is in flight and returns.
+
+    port: 0 for any free one; on_listening is told which it became. blocking_threads: requests handled at once;
+    backpressure: requests taken from the connections at once, twice the threads if None. on_drained: called when the
+    last answer is out. To be called from the main thread. Raises Misconfigured when the port is taken.
+    """
+    try:
+        listener = socket.create_server((host, port), backlog=BACKLOG)
+    except OSError as e:
+        raise Misconfigured("PORT", port, f"a port that is free on {host} ({e.strerror})") from e
+    bound = listener.getsockname()[1]
+    configure_logging(LogLevels.warning)
+    stop, drained = WorkerSignal(), threading.Event()
+    stop.add_cb(drained.set)
+    set_main_signals(lambda *_: stop.set())
+    # Any: the type stubs of these two are older than the extension.
+    worker = cast(Any, WSGIWorker)(
+        1,  # worker's number
+        (None, cast(Any, SocketHolder)(listener.detach(), False, BACKLOG)),  # detached: the worker closes it
+        None,  # no pipe to a parent
+        1,  # Rust thread for the connections: Python is the limit, not they
+        2,  # Rust threads for blocking calls
+        blocking_threads,
+        IDLE_THREAD_S,
+        backpressure or 2 * blocking_threads,
+        "auto",  # HTTP/1.1, and HTTP/2 for who begins with it
+        None,
+        None,
+        None,  # no static files
+        *(False, None, None, None, "tls1.3", None, [], False),  # TLS is the mesh's or the gateway's
+        (None, None),  # our metrics are our own
+    )
+    scheduler = _new_cbscheduler(None, _callback_wrapper(app, {}), impl_asyncio=True)
+    worker.serve_mtr(scheduler, None, stop)
+    log.info("listening on %s:%d", host, bound)
+    if on_listening:
+        on_listening(bound)
+    drained.wait()
+    if on_drained:
+        on_drained()

@@ -1,0 +1,1 @@
+"""The Knative functions, each a process that answers on $PORT: predictor, promoter, drift watch, dead letters."""

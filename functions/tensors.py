@@ -1,0 +1,171 @@
+"""JSON values to arrays and back, as a signature says.
+
+One place knows what a null, a flat list, a wrong type or a missing column means, so that every protocol and the
+self-test mean the same. Arrays are what onnxruntime takes: numbers in their own dtype, text as an object array of str.
+Source: Open Inference Protocol V2 (datatypes), TensorFlow Serving's REST API (bytes as {"b64": …}).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from functions.package import TensorSpec
+
+Array = npt.NDArray[Any]
+
+# V2 datatype, ONNX type and numpy dtype of each tensor that JSON can carry. Source: V2 "Tensor Data Types", onnx.proto.
+_TYPES: tuple[tuple[str, str, type], ...] = (
+    ("BOOL", "tensor(bool)", np.bool_),
+    ("UINT8", "tensor(uint8)", np.uint8),
+    ("UINT16", "tensor(uint16)", np.uint16),
+    ("UINT32", "tensor(uint32)", np.uint32),
+    ("UINT64", "tensor(uint64)", np.uint64),
+    ("INT8", "tensor(int8)", np.int8),
+    ("INT16", "tensor(int16)", np.int16),
+    ("INT32", "tensor(int32)", np.int32),
+    ("INT64", "tensor(int64)", np.int64),
+    ("FP16", "tensor(float16)", np.float16),
+    ("FP32", "tensor(float)", np.float32),
+    ("FP64", "tensor(double)", np.float64),
+    ("BYTES", "tensor(string)", np.object_),
+)
+DTYPES: dict[str, np.dtype[Any]] = {datatype: np.dtype(dtype) for datatype, _, dtype in _TYPES}
+DATATYPES: dict[str, str] = {onnx_type: datatype for datatype, onnx_type, _ in _TYPES}
+
+FLOATS = frozenset({"FP16", "FP32", "FP64"})
+# Text that stands for a number JSON cannot spell. Source: TensorFlow Serving REST API, "NaN, Infinity, -Infinity".
+_TOKENS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_WORDS = {"BOOL": "true or false", "BYTES": "text"}
+# Kinds of numpy's own reading of a JSON list that hold only values which fit; text is looked at one by one.
+_KINDS = {datatype: "fiub" if datatype in FLOATS else "iu" for datatype in DTYPES if datatype != "BYTES"} | {
+    "BOOL": "b"
+}
+
+MAX_NAMED_VALUES = 5  # of one input: enough to see the pattern, short enough to read
+
+
+def expected(spec: TensorSpec) -> str:
+    """What the signature says about one value of `spec`, in words for an error."""
+    if spec.datatype in FLOATS:
+        return f"a number ({spec.datatype})"
+    return f"{_WORDS.get(spec.datatype, 'a whole number')} ({spec.datatype})"
+
+
+def value_of(spec: TensorSpec, value: Any) -> Any:
+    """One JSON value as `spec` takes it; null is missing: NaN for floats, "" for text.
+
+    Raises ValueError saying what was seen and what the signature says. Numbers for text are taken as they read (a
+    category such as 3 is a word to the model), text for numbers is refused unless it is NaN or an infinity.
+    """
+    datatype = spec.datatype
+    if datatype in FLOATS:
+        if type(value) in (float, int, bool):
+            return value
+        if value is None:
+            return math.nan
+        if isinstance(value, str) and value in _TOKENS:
+            return _TOKENS[value]
+    elif datatype == "BYTES":
+        if isinstance(value, str):
+            return value
+        if value is None:
+            return ""
+        if isinstance(value, bool | int | float):
+            return str(value)
+        if isinstance(value, dict) and value.keys() == {"b64"}:
+            try:
+                return base64.b64decode(value["b64"], validate=True).decode()
+            except (binascii.Error, TypeError, ValueError) as e:
+                raise ValueError(f"seen base64 that does not decode to text: {e}; expected {expected(spec)}") from e
+    elif datatype == "BOOL":
+        if isinstance(value, bool):
+            return value
+    elif isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+        limits = np.iinfo(DTYPES[datatype])
+        if limits.min <= value <= limits.max:
+            return int(value)
+        raise ValueError(f"seen {value}; expected {expected(spec)} from {limits.min} to {limits.max}")
+    raise ValueError(f"seen {seen(value)}; expected {expected(spec)}")
+
+
+def seen(value: Any) -> str:
+    """A JSON value in words for an error, cut where it is long."""
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object with {', '.join(map(repr, list(value)[:5]))}" if value else "an empty object"
+    return f"{value!r:.60}"
+
+
+def array(spec: TensorSpec, values: Sequence[Any], shape: tuple[int, ...], faults: list[str]) -> Array:
+    """`values` as an array of `shape` and of the signature's dtype.
+
+    values: flat in row-major order, or nested exactly as `shape` says.
+    Each fault is a sentence in `faults`, of single values the first five; the array is then of no use.
+    """
+    fast = _fast(spec, values, shape)
+    if fast is not None:
+        return fast
+    dtype = DTYPES[spec.datatype]
+    flat = _flatten(spec, values, shape, faults)
+    out, broken = [], 0
+    for position, value in enumerate(flat):
+        try:
+            out.append(value_of(spec, value))
+        except ValueError as e:
+            broken += 1
+            if broken <= MAX_NAMED_VALUES:
+                faults.append(f"input {spec.name!r} {'row' if spec.is_column else 'value'} {position}: {e}")
+    if broken > MAX_NAMED_VALUES:
+        faults.append(f"input {spec.name!r}: {broken - MAX_NAMED_VALUES} more values do not fit")
+    if len(out) != math.prod(shape):
+        return np.empty(0, dtype)
+    return np.array(out, dtype=dtype).reshape(shape)
+
+
+def _fast(spec: TensorSpec, values: Sequence[Any], shape: tuple[int, ...]) -> Array | None:
+    """The array where every value fits, in passes that C makes; None leaves the judgement to the slow way."""
+    kinds = _KINDS.get(spec.datatype)
+    if kinds is None:
+        if len(values) != math.prod(shape) or not all(type(value) is str for value in values):
+            return None
+        return np.array(values, dtype=object).reshape(shape)
+    try:
+        seen = np.array(values)
+    except ValueError:
+        return None  # ragged: the slow way names the place
+    if seen.dtype.kind not in kinds or not (seen.shape == shape or (seen.ndim == 1 and seen.size == math.prod(shape))):
+        return None
+    dtype = DTYPES[spec.datatype]
+    if dtype.kind in "iu" and seen.size:
+        limits = np.iinfo(dtype)
+        if seen.min() < limits.min or seen.max() > limits.max:
+            return None
+    return seen.astype(dtype).reshape(shape)
+
+
+def _flatten(spec: TensorSpec, values: Sequence[Any], shape: tuple[int, ...], faults: list[str]) -> list[Any]:
+    """The values in row-major order, or as many as there are with a fault for each list of a wrong length."""
+    count = math.prod(shape)
+    if not any(isinstance(value, list) for value in values):
+        if len(values) != count:
+            faults.append(f"input {spec.name!r} has {len(values)} values; expected {count} for shape {list(shape)}")
+        return list(values)
+    level: list[Any] = [values]
+    for axis, size in enumerate(shape):
+        for place, part in enumerate(level):
+            if not isinstance(part, list) or len(part) != size:
+                found = f"a list of {len(part)}" if isinstance(part, list) else seen(part)
+                faults.append(f"input {spec.name!r} axis {axis}, place {place}: {found}; expected a list of {size}")
+                return []
+        level = [value for part in level for value in part]
+    return level

@@ -1,0 +1,405 @@
+"""The laptop's etcd: every Kubernetes object of `headrace up`, on disk and in memory, with what changed and when.
+
+`headrace.local.api` puts the Kubernetes REST API over it; the reconciler, gateway, broker and scaler use it in-process.
+All calls are synchronous and belong on the event loop: a read is a look-up and a parse, a write one SQLite commit.
+
+What a caller may rely on:
+- Every dict that goes in is copied, every dict that comes out is the caller's own to change. (The copy in memory is
+  JSON text, so the safe read is also the cheap one: one parse, no deepcopy.)
+- A write is on disk before it returns and before any watcher hears of it. A crash in between is harmless because every
+  controller reads all its objects at start, as in a cluster.
+- Watchers hear changes in the order of their resourceVersion, also when a watcher writes in its turn.
+
+Rules as in Kubernetes: those of ObjectMeta (`headrace.local.objectmeta`), of the generic registry's store (kubernetes'
+apiserver, pkg/registry/generic/registry/store.go) and the garbage collector's background propagation. Difference: what
+an owner takes with it goes in the same transaction, not soon after.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sqlite3
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from eventing.errors import Misconfigured
+from headrace.local import kinds, objectmeta
+from headrace.local.object_errors import AlreadyExists, Conflict, Expired, Invalid, NotFound, ObjectError
+from headrace.local.objectmeta import Object, set_condition, timestamp
+
+__all__ = [
+    "ADDED",
+    "DELETED",
+    "MODIFIED",
+    "AlreadyExists",
+    "Change",
+    "Conflict",
+    "Expired",
+    "Invalid",
+    "NotFound",
+    "Object",
+    "ObjectError",
+    "Objects",
+    "set_condition",
+    "timestamp",
+]
+
+log = logging.getLogger(__name__)
+
+ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
+
+# Changes kept for watches that resume: 8 MiB at 2 KiB each. Older ones get 410, as after etcd's compaction.
+HISTORY = 4096
+NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # generateName's letters in apimachinery: no vowels, so no words
+GENERATE_ATTEMPTS = 8
+
+Victims = list[Object]
+Writes = list[tuple[str, Object, bytes | None]]  # type of change, object after it, body before it (None: look it up)
+Key = tuple[str, str]  # namespace ("" for cluster-scoped kinds), name
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One committed change.
+
+    body: the object after it as JSON (a deleted object: as it last was, with the deletion's resourceVersion).
+    previous: the object before it, None when it was created.
+    """
+
+    type: str
+    kind: str
+    namespace: str
+    name: str
+    resource_version: int
+    body: bytes
+    previous: bytes | None
+
+    def object(self) -> Object:
+        return _parse(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """An object in memory: its text, and what is asked of every object without a parse."""
+
+    body: bytes
+    uid: str
+    labels: Mapping[str, str]
+    owners: tuple[str, ...]
+
+
+class Objects:
+    """The objects of one platform.
+
+    path: the SQLite file, made when absent. One process at a time: the file is locked while this is open.
+    Raises Misconfigured where another process holds the file.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self._stored: dict[str, dict[Key, _Stored]] = {}
+        self._watchers: dict[int, Callable[[Change], None]] = {}
+        self._next_watcher = 0
+        self._undelivered: deque[Change] = deque()
+        self._delivering = False
+        self._history: deque[Change] = deque(maxlen=HISTORY)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = _open(path)
+        self._resource_version = self._load()
+        self._oldest = self._resource_version
+
+    def close(self) -> None:
+        """Let go of the file, for whoever opens it next."""
+        self._db.close()
+
+    @property
+    def resource_version(self) -> int:
+        """The latest change's number; grows over restarts too."""
+        return self._resource_version
+
+    def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        stored = self._find(kind, namespace, name)
+        return None if stored is None else _parse(stored.body)
+
+    def list(self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> list[Object]:
+        """The kind's objects by namespace and name.
+
+        namespace: None for all. labels: those that an object must carry, with these values.
+        """
+        wanted = (labels or {}).items()
+        return [
+            _parse(stored.body)
+            for (of, _), stored in sorted(self._stored.get(kind, {}).items(), key=lambda item: item[0])
+            if (namespace is None or of == namespace) and wanted <= stored.labels.items()
+        ]
+
+    def create(self, obj: Mapping[str, Any], *, dry_run: bool = False) -> Object:
+        """The object as stored. Raises AlreadyExists; Invalid without a kind or a name.
+
+        A name is made from generateName where metadata has only that. dry_run: all but the storing.
+        """
+        new = _copy(obj)
+        meta: Object = new.setdefault("metadata", {})
+        kind = objectmeta.kind(new)
+        namespace = objectmeta.namespace(kind, meta)
+        if not meta.get("name"):
+            meta["name"] = self._generate_name(kind, namespace, meta)
+        if self._find(kind, namespace, meta["name"]) is not None:
+            raise AlreadyExists(f'{kinds.qualified(kind)} "{meta["name"]}" already exists')
+        meta["uid"] = str(uuid.uuid4())
+        meta["creationTimestamp"] = timestamp(self._clock())
+        for server_set in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"):
+            meta.pop(server_set, None)
+        if "spec" in new:
+            meta["generation"] = 1
+        if dry_run:
+            return new
+        return self._commit([(ADDED, new, None)], durable=True)[0].object()
+
+    def update(self, obj: Mapping[str, Any], subresource: str | None = None, *, dry_run: bool = False) -> Object:
+        """The object as stored; nothing is written, and resourceVersion stays, where nothing differs.
+
+        subresource: None keeps the stored status and takes all else; "status" takes the status and keeps all else.
+        An object on its way out is removed once its last finalizer is. dry_run: all but the storing.
+        Raises NotFound; Conflict when metadata.resourceVersion or uid is given and not the stored one.
+        """
+        new = _copy(obj)
+        meta: Object = new.setdefault("metadata", {})
+        kind = objectmeta.kind(new)
+        namespace, name = objectmeta.namespace(kind, meta), meta.get("name", "")
+        stored = self._find(kind, namespace, name)
+        if stored is None:
+            raise objectmeta.not_found(kind, name)
+        old = _parse(stored.body)
+        objectmeta.check_preconditions(kind, old, meta.get("uid"), meta.get("resourceVersion"))
+        new = objectmeta.with_status(old, new) if subresource == "status" else objectmeta.with_spec(old, new)
+        if new == old:
+            return old
+        if dry_run:
+            return new
+        if new["metadata"].get("deletionTimestamp") and not new["metadata"].get("finalizers"):
+            return self._remove(new, "Background")
+        # A lost status is worked out again by its controller; a lost spec was somebody's wish.
+        return self._commit([(MODIFIED, new, stored.body)], durable=subresource != "status")[0].object()
+
+    def delete(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        propagation: str = "Background",
+        uid: str | None = None,
+        resource_version: str | None = None,
+        dry_run: bool = False,
+    ) -> Object:
+        """The object as it last was. What it owns goes with it, and a Namespace takes all that is in it.
+
+        An object with finalizers stays, with a deletionTimestamp, until `update` removes the last one.
+        propagation: "Background" and "Foreground" (the same here) or "Orphan": what it owns stays.
+        uid, resource_version: preconditions. Raises NotFound; Conflict when a precondition fails.
+        """
+        stored = self._find(kind, namespace, name)
+        if stored is None:
+            raise objectmeta.not_found(kind, name)
+        obj = _parse(stored.body)
+        objectmeta.check_preconditions(kind, obj, uid, resource_version)
+        if dry_run:
+            return obj
+        if not obj["metadata"].get("finalizers"):
+            return self._remove(obj, propagation)
+        if "deletionTimestamp" in obj["metadata"]:
+            return obj
+        obj["metadata"] |= {"deletionTimestamp": timestamp(self._clock()), "deletionGracePeriodSeconds": 0}
+        return self._commit([(MODIFIED, obj, stored.body)], durable=True)[0].object()
+
+    def watch(self, callback: Callable[[str, Object], None]) -> Callable[[], None]:
+        """Call `callback(type, object)` after every commit, with ADDED, MODIFIED or DELETED; all kinds.
+
+        Returns what ends it. A callback that raises is logged, and the others still hear the change.
+        """
+        return self.watch_changes(lambda change: callback(change.type, change.object()))
+
+    def watch_changes(self, callback: Callable[[Change], None]) -> Callable[[], None]:
+        """`watch` for those who also need the object's previous state, or not its parsed one."""
+        number, self._next_watcher = self._next_watcher, self._next_watcher + 1
+        self._watchers[number] = callback
+
+        def unsubscribe() -> None:
+            self._watchers.pop(number, None)
+
+        return unsubscribe
+
+    def changes_since(self, resource_version: int) -> Sequence[Change]:
+        """The changes after `resource_version`, in order. Raises Expired when they are not all kept."""
+        if resource_version < self._oldest or resource_version > self._resource_version:
+            raise Expired(f"too old resource version: {resource_version} ({self._oldest})")
+        return [change for change in self._history if change.resource_version > resource_version]
+
+    def _find(self, kind: str, namespace: str, name: str) -> _Stored | None:
+        return self._stored.get(kind, {}).get((namespace if kinds.is_namespaced(kind) else "", name))
+
+    def _load(self) -> int:
+        for kind, namespace, name, body in self._db.execute("SELECT kind, namespace, name, body FROM objects"):
+            self._stored.setdefault(kind, {})[namespace, name] = _stored(_parse(body), body)
+        (resource_version,) = self._db.execute("SELECT resource_version FROM latest").fetchone()
+        return int(resource_version)
+
+    def _generate_name(self, kind: str, namespace: str, meta: Object) -> str:
+        prefix = meta.get("generateName")
+        if not prefix:
+            raise Invalid(f'{kind} "" is invalid: metadata.name: Required value: name or generateName is required')
+        for _ in range(GENERATE_ATTEMPTS):
+            name = str(prefix)[:58] + "".join(random.choices(NAME_ALPHABET, k=5))
+            if self._find(kind, namespace, name) is None:
+                return name
+        raise AlreadyExists(f'{kinds.qualified(kind)} "{prefix}": no free name was found; please try again')
+
+    def _remove(self, obj: Object, propagation: str) -> Object:
+        """Delete the object and, unless told to leave them as orphans, its dependents, in one transaction."""
+        removed: Victims = [obj]
+        released: Writes = []
+        gone = {obj["metadata"]["uid"]}
+        for victim in removed:  # grows while it runs: dependents of dependents
+            for dependent in self._dependents(victim):
+                meta = dependent["metadata"]
+                if meta["uid"] in gone:
+                    continue
+                references = meta.get("ownerReferences", [])
+                others = [r for r in references if r["uid"] not in gone and self._lives(r["uid"])]
+                inside = victim["kind"] == "Namespace"
+                if not inside and (others or (propagation == "Orphan" and victim is obj)):
+                    meta["ownerReferences"] = others
+                    released.append((MODIFIED, dependent, None))
+                elif meta.get("finalizers") and not inside:
+                    meta.setdefault("deletionTimestamp", timestamp(self._clock()))
+                    released.append((MODIFIED, dependent, None))
+                else:
+                    gone.add(meta["uid"])
+                    removed.append(dependent)
+        changes: Writes = [(DELETED, victim, None) for victim in removed]
+        return self._commit(changes + released, durable=True)[0].object()
+
+    def _dependents(self, owner: Object) -> Iterator[Object]:
+        uid, name = owner["metadata"]["uid"], owner["metadata"]["name"]
+        everything = owner["kind"] == "Namespace"
+        for stored in self._stored.values():
+            for (namespace, _), candidate in list(stored.items()):
+                if uid in candidate.owners or (everything and namespace == name):
+                    yield _parse(candidate.body)
+
+    def _lives(self, uid: str) -> bool:
+        return any(candidate.uid == uid for stored in self._stored.values() for candidate in stored.values())
+
+    def _commit(self, changes: Writes, durable: bool) -> Sequence[Change]:
+        """Write (type, object, previous body) tuples as one transaction, remember them, and tell the watchers.
+
+        durable: on the disk's platter before this returns. Without, a power failure may take the last such commits (in
+        order, never in part); a kill -9 takes nothing either way. A fsync takes 1-10 ms of the event loop's time.
+        """
+        committed = []
+        resource_version = self._resource_version
+        self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for type, obj, previous in changes:
+                resource_version += 1
+                change = self._change(type, obj, previous, resource_version)
+                committed.append(change)
+                key = (change.kind, change.namespace, change.name)
+                if type == DELETED:
+                    self._db.execute("DELETE FROM objects WHERE kind=? AND namespace=? AND name=?", key)
+                else:
+                    self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", (*key, change.body))
+            self._db.execute("UPDATE latest SET resource_version=?", (resource_version,))
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._resource_version = resource_version
+        for change in committed:
+            self._remember(change)
+        self._deliver(committed)
+        return committed
+
+    def _change(self, type: str, obj: Object, previous: bytes | None, resource_version: int) -> Change:
+        meta = obj["metadata"]
+        meta["resourceVersion"] = str(resource_version)
+        kind, namespace, name = obj["kind"], meta.get("namespace", ""), meta["name"]
+        if type != ADDED and previous is None:
+            previous = self._stored[kind][namespace, name].body
+        return Change(type, kind, namespace, name, resource_version, orjson.dumps(obj), previous)
+
+    def _remember(self, change: Change) -> None:
+        if len(self._history) == HISTORY:
+            self._oldest = self._history[0].resource_version
+        self._history.append(change)
+        of_kind = self._stored.setdefault(change.kind, {})
+        if change.type == DELETED:
+            del of_kind[change.namespace, change.name]
+        else:
+            of_kind[change.namespace, change.name] = _stored(change.object(), change.body)
+
+    def _deliver(self, changes: Sequence[Change]) -> None:
+        self._undelivered.extend(changes)
+        if self._delivering:  # a watcher wrote: the loop below, further up the stack, tells everyone in order
+            return
+        self._delivering = True
+        try:
+            while self._undelivered:
+                change = self._undelivered.popleft()
+                for callback in list(self._watchers.values()):
+                    try:
+                        callback(change)
+                    except Exception:
+                        # The change is committed; whoever wrote it must not hear of a watcher's fault.
+                        log.exception("a watcher failed on %s %s %s", change.type, change.kind, change.name)
+        finally:
+            self._delivering = False
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # Autocommit: transactions are begun and ended in _commit alone. Threads: tests open here and serve there.
+    db = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
+    try:
+        # Exclusive, because what another process wrote would be missing in this one's memory.
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS objects (kind TEXT, namespace TEXT, name TEXT, body BLOB,"
+            " PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID"
+        )
+        db.execute("CREATE TABLE IF NOT EXISTS latest (resource_version INTEGER)")
+        db.execute("INSERT INTO latest SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM latest)")
+        db.execute("COMMIT")
+    except sqlite3.OperationalError as e:
+        db.close()
+        raise Misconfigured("home", str(path), f"a file that no other process holds ({e})") from e
+    except sqlite3.DatabaseError as e:
+        db.close()
+        raise Misconfigured("home", str(path), f"a SQLite database of objects ({e})") from e
+    return db
+
+
+def _parse(body: bytes) -> Object:
+    value: Object = orjson.loads(body)
+    return value
+
+
+def _copy(obj: Mapping[str, Any]) -> Object:
+    return _parse(orjson.dumps(obj))
+
+
+def _stored(obj: Object, body: bytes) -> _Stored:
+    meta = obj["metadata"]
+    owners = tuple(reference["uid"] for reference in meta.get("ownerReferences") or ())
+    return _Stored(body, meta["uid"], meta.get("labels") or {}, owners)

@@ -1,0 +1,86 @@
+"""Ask a served model over HTTP, with rows as people have them."""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import json
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from eventing.errors import HeadraceError, Rejected
+from headrace.place import Place
+
+ANSWER_S = 120.0  # from zero: a process, its imports, a model from the store
+CHUNK = 1000  # rows a request; a request of any size has to fit into memory on both sides
+
+Row = dict[str, Any] | list[Any]
+
+
+def read_rows(where: str) -> list[Row]:
+    """Rows of a CSV with a header, a JSON list, a V1 body, or JSON lines. '-': stdin.
+
+    Raises Rejected when it is none of these.
+    """
+    try:
+        text = sys.stdin.read() if where == "-" else Path(where).read_text(encoding="utf-8-sig")
+    except OSError as e:
+        raise HeadraceError(f"{where}: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise Rejected(f"{where} is not UTF-8 text: {e}") from e
+    stripped = text.lstrip()
+    if not stripped:
+        raise Rejected(f"{where} holds no rows; expected CSV with a header, a JSON list, or JSON lines")
+    if stripped[0] not in "[{":
+        return [_numbers(r) for r in csv.DictReader(text.splitlines())]
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = [json.loads(line) for line in text.splitlines() if line.strip()]
+    if isinstance(value, dict):
+        value = value["instances"] if isinstance(value.get("instances"), list) else [value]
+    return list(value)
+
+
+def predict(place: Place, model: str, rows: list[Row]) -> list[dict[str, Any]]:
+    """One answer per row, in their order: the model's outputs by name. Raises HeadraceError with the server's words."""
+    url = f"{place.url(model)}/v1/models/{model}:predict"
+    answers: list[dict[str, Any]] = []
+    for begin in range(0, len(rows), CHUNK):
+        body = json.dumps({"instances": rows[begin : begin + CHUNK]}).encode()
+        for prediction in _post(url, body)["predictions"]:
+            answers.append(prediction if isinstance(prediction, dict) else {"prediction": prediction})
+    return answers
+
+
+def _post(url: str, body: bytes) -> dict[str, Any]:
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as e:
+        said = e.read().decode(errors="replace")
+        try:
+            said = json.loads(said)["error"]
+        except (ValueError, KeyError, TypeError):
+            said = said[:300]
+        raise HeadraceError(f"{url} answered {e.code}: {said}") from e
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
+        raise HeadraceError(f"{url} does not answer: {e}") from e
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """A CSV's cells: numbers as numbers, gaps as null, the rest as text. The predictor knows which column is which."""
+    return {k: _cell(v) for k, v in row.items() if k}
+
+
+def _cell(text: str | None) -> Any:
+    if text is None or text.strip() in ("", "NA", "NaN", "nan", "null"):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,74 @@
+"""What a person or a program reads: tables and sentences on stdout, JSON on request, progress on stderr."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Output(enum.StrEnum):
+    """`-o`: for people or for programs."""
+
+    text = "text"
+    json = "json"
+
+
+def json_line(value: Any) -> None:
+    """One JSON value on one line of stdout."""
+    out.file.write(orjson.dumps(value, default=str).decode() + "\n")
+    out.file.flush()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table without lines, as kubectl prints them; a column is right-aligned where all its values are numbers."""
+    rows = [list(r) for r in rows]
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(r[i], int | float) for r in rows)
+        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(escape("" if v is None else str(v)) for v in row))
+    out.print(drawn)
+
+
+def say(text: str) -> None:
+    out.print(escape(text))
+
+
+def note(text: str) -> None:
+    """To stderr: what is worth knowing but is not the result."""
+    err.print(escape(text), style="dim")
+
+
+def progress() -> Progress:
+    """A bar on stderr; nothing where stderr is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+
+
+def clock(at: datetime) -> str:
+    """The local time of day, to the millisecond."""
+    return at.astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def figures(values: Mapping[str, Any], names: Sequence[str]) -> str:
+    """`roc_auc 0.9123, accuracy 0.8877` for the names that are there."""
+    return ", ".join(f"{n} {values[n]:.4f}" for n in names if isinstance(values.get(n), int | float))

@@ -1,0 +1,331 @@
+"""Every call to the Kubernetes API: plain dicts in and out, nothing decided. The only importer of `kubernetes`.
+
+Used by the promoter, the CLI and the tests, against a cluster and the laptop's platform alike. Paths come from
+`knative.resources`, so a first call needs no discovery. What an API server may answer besides yes:
+
+    ClusterError
+    ├── NotFound             no such object, kind or namespace
+    ├── Conflict             somebody else wrote first: read again, decide again
+    ├── Refused              it will not do it, for the reason it gives: RBAC, validation, a webhook
+    └── Unreachable          no answer, too busy, or broken: also a RetryLater, so that an event is delivered again
+
+Source: kubernetes.io/docs/reference/using-api/api-concepts (watch, resourceVersion, server-side apply).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+
+from eventing.errors import HeadraceError, Misconfigured, RetryLater
+from knative.resources import RESOURCES
+
+Object = dict[str, Any]
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+WATCH_S = 60.0  # one watch request; shorter than the five minutes after which proxies cut what looks idle
+RECONNECT_S = 1.0  # between a watch that broke and the next
+POD_WAIT_S = 60.0  # from a Job's creation to its pod's first line: scheduling and an image pull
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+JOB_LABEL = "batch.kubernetes.io/job-name"
+
+
+class ClusterError(HeadraceError):
+    """The Kubernetes API did not do what was asked."""
+
+
+class NotFound(ClusterError):
+    """There is no such object, kind or namespace."""
+
+
+class Conflict(ClusterError):
+    """The object has changed since it was read, or exists already: read it again."""
+
+
+class Refused(ClusterError):
+    """The API server will not do it; asking again changes nothing until a person changes something.
+
+    reason: the server's own message.
+    """
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what}: {reason}")
+        self.reason = reason
+
+
+class Unreachable(ClusterError, RetryLater):
+    """No answer from the API server, or one that says later."""
+
+
+class Cluster:
+    """One namespace of one cluster. May be used from several threads at once.
+
+    api: a kubernetes.client.ApiClient, which brings credentials (and renews them), certificates and connections.
+    """
+
+    def __init__(self, api: Any, namespace: str) -> None:
+        self._api = api
+        self.namespace = namespace
+        """Where objects without a namespace of their own are read and written."""
+
+    @classmethod
+    def connect(cls, kubeconfig: str | None = None, namespace: str | None = None) -> Cluster:
+        """The cluster that `kubeconfig` names, by its current context; no call is made yet.
+
+        kubeconfig: a path, or several separated by `:` as in KUBECONFIG; None: the pod's service account where there is
+        one, else kubectl's own default. namespace: None takes the context's, or the pod's. Raises Misconfigured.
+        """
+        # Here, not above: it takes over a second, which a command that talks to no cluster should not pay.
+        from kubernetes import client, config
+
+        configuration = client.Configuration()
+        token = SERVICE_ACCOUNT / "token"
+        try:
+            if kubeconfig is None and token.is_file():
+                config.load_incluster_config(configuration)
+                own = (SERVICE_ACCOUNT / "namespace").read_text().strip()
+            else:
+                config.load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
+                own = config.list_kube_config_contexts(kubeconfig)[1]["context"].get("namespace", "default")
+        except (config.ConfigException, OSError, ValueError) as e:
+            seen = kubeconfig or str(token)
+            raise Misconfigured("KUBECONFIG", seen, f"a kubeconfig with a current context: {e}") from e
+        # What may be tried again is the caller's to say: a library that repeats a POST makes a second object.
+        configuration.retries = False
+        return cls(client.ApiClient(configuration), namespace or own)
+
+    @property
+    def server(self) -> str:
+        """The API server's URL, without a slash at its end."""
+        return str(self._api.configuration.host).rstrip("/")
+
+    def get(self, kind: str, name: str) -> Object | None:
+        """The object, or None where there is none."""
+        try:
+            return self._json("GET", self._path(kind, name))
+        except NotFound:
+            return None
+
+    def list(self, kind: str, labels: Mapping[str, str] | None = None) -> list[Object]:
+        """All objects of `kind`, or those that carry all of `labels`."""
+        found = self._json("GET", self._path(kind), _selector(labels))
+        return [_typed(item, kind) for item in found.get("items") or ()]
+
+    def create(self, obj: Object) -> Object:
+        """The object as created. Raises Conflict where one of that name exists."""
+        return self._json("POST", self._path(obj["kind"], namespace=_namespace(obj)), body=obj)
+
+    def apply(self, obj: Object, field_manager: str = "headrace") -> Object:
+        """The object after a server-side apply: the fields in `obj` are ours, all others stay as they are.
+
+        Takes over fields that another manager set: the manifest is the truth for what it names.
+        """
+        query = {"fieldManager": field_manager, "force": "true"}
+        path = self._path(obj["kind"], obj["metadata"]["name"], namespace=_namespace(obj))
+        return self._json("PATCH", path, query, obj, "application/apply-patch+yaml")
+
+    def patch(self, kind: str, name: str, merge_patch: Object) -> Object:
+        """The object after a JSON merge patch (RFC 7386): None removes a field, a list replaces the whole list.
+
+        With `metadata.resourceVersion` in the patch: Conflict where the object is no longer the one that was read.
+        """
+        return self._json("PATCH", self._path(kind, name), body=merge_patch, content="application/merge-patch+json")
+
+    def replace(self, obj: Object) -> Object:
+        """The object as replaced. Raises Conflict where its resourceVersion is not the newest."""
+        path = self._path(obj["kind"], obj["metadata"]["name"], namespace=_namespace(obj))
+        return self._json("PUT", path, body=obj)
+
+    def delete(self, kind: str, name: str) -> None:
+        """The object is asked to go, and with it, in the background, what it owns. Raises NotFound."""
+        self._json("DELETE", self._path(kind, name), body={"propagationPolicy": "Background"})
+
+    def watch(
+        self,
+        kind: str,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[tuple[str, Object]]:
+        """("ADDED" | "MODIFIED" | "DELETED", object): first what is there, as ADDED, then each change as it comes.
+
+        Goes on across broken connections; after a gap too long for the server to fill, everything is listed again and
+        what has gone meanwhile comes as DELETED. timeout_s: ends after that many seconds; None: never.
+        """
+        ends = None if timeout_s is None else time.monotonic() + timeout_s
+        known: dict[str, Object] = {}
+        version: str | None = None
+        while ends is None or time.monotonic() < ends:
+            try:
+                if version is None:
+                    listed = self._json("GET", self._path(kind), _selector(labels))
+                    version = str(listed["metadata"]["resourceVersion"])
+                    yield from _differences(known, [_typed(i, kind) for i in listed.get("items") or ()], name)
+                left = WATCH_S if ends is None else min(WATCH_S, ends - time.monotonic())
+                for change, obj in self._changes(kind, labels, version, max(left, 1.0)):
+                    if change == "ERROR":  # 410 Gone: the server no longer knows what happened since `version`
+                        version = None
+                        break
+                    version = str(obj["metadata"]["resourceVersion"])
+                    if change == "BOOKMARK" or (name is not None and obj["metadata"]["name"] != name):
+                        continue
+                    if change == "DELETED":
+                        known.pop(obj["metadata"]["name"], None)
+                    else:
+                        known[obj["metadata"]["name"]] = obj
+                    yield change, obj
+            except Unreachable:
+                time.sleep(RECONNECT_S if ends is None else max(0.0, min(RECONNECT_S, ends - time.monotonic())))
+            except Refused:
+                if version is None:
+                    raise
+                version = None  # the same 410, told before the stream began
+
+    def logs(self, job: str, follow: bool = False) -> Iterator[str]:
+        """The lines that the newest pod of Job `job` wrote, without their line ends; with `follow` until it ends.
+
+        With `follow` a pod that has yet to start is waited for, a minute at most. Raises NotFound: no pod.
+        """
+        ends = time.monotonic() + POD_WAIT_S
+        while True:
+            pods = self.list("Pod", {JOB_LABEL: job})
+            try:
+                if not pods:
+                    raise NotFound(f"Job {job} has no pod")
+                newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+                path = self._path("Pod", newest["metadata"]["name"], subresource="log")
+                query = {"follow": "true"} if follow else {}
+                with closing(self._open("GET", path, query, read_s=None if follow else READ_TIMEOUT_S)) as response:
+                    yield from _lines(response)
+                return
+            except (NotFound, Refused):
+                # A pod whose container is not created yet is answered 400.
+                if not follow or time.monotonic() > ends:
+                    raise
+                time.sleep(RECONNECT_S)
+
+    def _changes(
+        self, kind: str, labels: Mapping[str, str] | None, version: str, timeout_s: float
+    ) -> Iterator[tuple[str, Object]]:
+        """One watch request's changes, until the server or the connection ends it."""
+        query = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
+        query |= {"timeoutSeconds": str(int(timeout_s)), **_selector(labels)}
+        # The server ends it; the margin is for one that died without a word.
+        with closing(self._open("GET", self._path(kind), query, read_s=timeout_s + READ_TIMEOUT_S)) as response:
+            for line in _lines(response):
+                if line:
+                    change = json.loads(line)
+                    yield str(change["type"]), change["object"]
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content: str = "application/json",
+    ) -> Object:
+        with closing(self._open(method, path, query, body, content)) as response:
+            try:
+                answer = json.loads(response.data)
+            except urllib3.exceptions.HTTPError as e:
+                raise Unreachable(f"{method} {path}: the answer broke off: {e}") from e
+            except ValueError as e:
+                raise Refused(f"{method} {path}", f"the answer is no JSON: {response.data[:200]!r}") from e
+        if not isinstance(answer, dict):
+            raise Refused(f"{method} {path}", f"the answer is no object: {response.data[:200]!r}")
+        return answer
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content: str = "application/json",
+        read_s: float | None = READ_TIMEOUT_S,
+    ) -> urllib3.BaseHTTPResponse:
+        """A 2xx answer whose body has not been read. Raises what the module's tree shows."""
+        headers = {"Accept": "application/json", "Content-Type": content}
+        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = self.server + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            answer = self._api.call_api(method, url, headers, body, _request_timeout=(CONNECT_TIMEOUT_S, read_s))
+        except urllib3.exceptions.HTTPError as e:
+            raise Unreachable(f"{method} {path}: no answer from {self.server}: {e}") from e
+        response: urllib3.BaseHTTPResponse = answer.response
+        if response.status >= 300:
+            with closing(response):
+                raise _error(f"{method} {path}", response.status, response.data)
+        return response
+
+    def _path(
+        self, kind: str, name: str | None = None, subresource: str | None = None, namespace: str | None = None
+    ) -> str:
+        resource = RESOURCES.get(kind)
+        if resource is None:
+            raise NotFound(f"kind {kind!r} is unknown here; expected one of {', '.join(RESOURCES)}")
+        return resource.path(namespace or self.namespace, name, subresource)
+
+
+def _error(what: str, status: int, body: bytes) -> ClusterError:
+    """What a status from 300 up means, with the message of the server's `Status` object where there is one."""
+    try:
+        reason = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        reason = f"HTTP {status} {body[:200].decode(errors='replace')}".rstrip()
+    if status == 404:
+        return NotFound(f"{what}: {reason}")
+    if status == 409:
+        return Conflict(f"{what}: {reason}")
+    if status == 429 or status >= 500:
+        return Unreachable(f"{what}: {reason}")
+    return Refused(what, reason)
+
+
+def _selector(labels: Mapping[str, str] | None) -> dict[str, str]:
+    return {"labelSelector": ",".join(f"{k}={v}" for k, v in labels.items())} if labels else {}
+
+
+def _namespace(obj: Object) -> str | None:
+    namespace: str | None = obj["metadata"].get("namespace")
+    return namespace
+
+
+def _typed(item: Object, kind: str) -> Object:
+    """A list's item with the kind that a list leaves to its head."""
+    return {"apiVersion": RESOURCES[kind].api_version, "kind": kind, **item}
+
+
+def _differences(known: dict[str, Object], items: list[Object], name: str | None) -> Iterator[tuple[str, Object]]:
+    """What a fresh list tells that `known` (name to object, brought up to date here) did not."""
+    fresh = {item["metadata"]["name"]: item for item in items if name is None or item["metadata"]["name"] == name}
+    for gone in [n for n in known if n not in fresh]:
+        yield "DELETED", known.pop(gone)
+    for n, item in fresh.items():
+        change = "MODIFIED" if n in known else "ADDED"
+        if n not in known or known[n]["metadata"].get("resourceVersion") != item["metadata"].get("resourceVersion"):
+            known[n] = item
+            yield change, item
+
+
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[str]:
+    """A body's lines as they come. Raises Unreachable where the connection breaks."""
+    rest = b""
+    try:
+        # read1 gives what has arrived; read(n) would wait for n bytes while a line is there already.
+        while chunk := response.read1(65536):
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from (line.decode(errors="replace").rstrip("\r") for line in whole)
+    except urllib3.exceptions.HTTPError as e:
+        raise Unreachable(f"the stream broke off: {e}") from e
+    if rest:
+        yield rest.decode(errors="replace")

@@ -1,0 +1,126 @@
+"""Numbers and durations as Go writes and reads them, since Knative's settings are texts that Go parses.
+
+Called by `knative.settings` and `knative.annotations`. Python's `float("1_0")` or `int(" 5 ")` accept what Knative's
+webhook refuses, and `float("1e999")` is a silent infinity where Go reports a range: hence readers of our own.
+
+Source: Go's strconv (ParseFloat, ParseInt, ParseBool) and time (ParseDuration, Duration.String).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+SECOND = 1_000_000_000
+"""Nanoseconds in a second. Durations are whole nanoseconds, as in Go: rounding is then Go's rounding."""
+
+INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
+
+_UNITS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "μs": 1_000,
+    "ms": 1_000_000,
+    "s": SECOND,
+    "m": 60 * SECOND,
+    "h": 3600 * SECOND,
+}
+_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_HEX_FLOAT = re.compile(r"[+-]?0[xX](_?[0-9a-fA-F])*\.?([0-9a-fA-F](_?[0-9a-fA-F])*)?[pP][+-]?[0-9]+", re.ASCII)
+_INFINITY = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE | re.ASCII)
+_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_DURATION = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+
+class OutOfRange(ValueError):
+    """A whole number too large for its type; the webhook then names the range instead of calling the text malformed."""
+
+
+def parse_float(text: str) -> float:
+    """The float64 that strconv.ParseFloat reads. Raises ValueError for another syntax or an overflow."""
+    if _FLOAT.fullmatch(text):
+        value = float(text)
+        if math.isinf(value):
+            raise ValueError(f"{text!r} is out of float64's range")
+        return value
+    if _HEX_FLOAT.fullmatch(text):
+        return float.fromhex(text.replace("_", ""))
+    if _INFINITY.fullmatch(text):
+        return -math.inf if text[0] == "-" else math.inf
+    if text.lower() == "nan":  # unsigned only
+        return math.nan
+    raise ValueError(f"{text!r} is not a number")
+
+
+def parse_int(text: str, limit: int = INT32_MAX) -> int:
+    """The whole number that strconv.ParseInt reads. Raises OutOfRange beyond -limit-1..limit, ValueError for other text."""
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(f"{text!r} is not a whole number")
+    value = int(text) if len(text) < 40 else limit + 1  # int() of thousands of digits is slow and refused by Python
+    if not -limit - 1 <= value <= limit:
+        raise OutOfRange(f"{text!r} is out of range")
+    return value
+
+
+def parse_bool(text: str) -> bool:
+    """What strconv.ParseBool reads. Raises ValueError for anything else."""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(f"{text!r} is not true or false")
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds of a duration such as `1m30s`, as time.ParseDuration reads it. Raises ValueError otherwise."""
+    negative, rest = text.startswith("-"), text[1:] if text[:1] in ("+", "-") else text
+    if rest == "0":
+        return 0
+    total, at = 0, 0
+    while at < len(rest):
+        match = _DURATION.match(rest, at)
+        if match is None or not (match[1] or match[2]):
+            raise ValueError(f"{text!r} is not a duration")
+        unit = _UNITS[match[3]]
+        total += int(match[1] or "0") * unit
+        if match[2]:
+            # Go keeps 18 digits of the fraction, multiplies as float64 and cuts off.
+            digits = match[2][:18]
+            total += int(float(int(digits)) * (float(unit) / 10.0 ** len(digits)))
+        at = match.end()
+    if not rest or total > INT64_MAX:
+        raise ValueError(f"{text!r} is not a duration")
+    return -total if negative else total
+
+
+def format_duration(nanoseconds: int) -> str:
+    """As Go prints it: 90 s are `1m30s`, nothing is `0s`."""
+    if nanoseconds == 0:
+        return "0s"
+    sign, left = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
+    if left < SECOND:
+        unit, size = next((u, s) for u, s in (("ms", 1_000_000), ("µs", 1_000), ("ns", 1)) if left >= s)
+        return f"{sign}{_decimal(left, size)}{unit}"
+    minutes, rest = divmod(left, 60 * SECOND)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+    return f"{sign}{head}{_decimal(rest, SECOND)}s"
+
+
+def _decimal(value: int, unit: int) -> str:
+    whole, rest = divmod(value, unit)
+    return f"{whole}.{str(rest).zfill(len(str(unit)) - 1).rstrip('0')}" if rest else str(whole)
+
+
+def seconds(nanoseconds: int) -> float:
+    """The same length of time in seconds."""
+    return nanoseconds / SECOND
+
+
+def nanoseconds(seconds_: float) -> int:
+    """The same moment or length in whole nanoseconds, so that 0.962 + 60 equals 60.962 as it does in Go."""
+    return round(seconds_ * SECOND)

@@ -1,0 +1,1 @@
+"""What all sides count with: metric definitions and drift statistics."""

@@ -1,0 +1,188 @@
+"""Whole, valid model packages for tests: a small scikit-learn pipeline, exported as the trainers' graphs are.
+
+Two numeric columns (`distance`, `delay`) with gaps, one of text (`carrier`); `label` and `probabilities` come out.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from functions.model import Manifest, Model, Signature, TensorSpec, write_sums
+
+CARRIERS = ("AA", "DL", "UA")
+VERSION = "v20260101-000000-000001"
+OTHER_VERSION = "v20260201-000000-000002"
+CLASSES = (0, 1)
+SIGNATURE = Signature(
+    inputs=(
+        TensorSpec("distance", "FP32", "tensor(float)", (-1, 1), range=(100.0, 2500.0)),
+        TensorSpec("delay", "FP32", "tensor(float)", (-1, 1), range=(-20.0, 60.0)),
+        TensorSpec("carrier", "BYTES", "tensor(string)", (-1, 1), categories=CARRIERS),
+    ),
+    outputs=(
+        TensorSpec("label", "INT64", "tensor(int64)", (-1,)),
+        TensorSpec("probabilities", "FP32", "tensor(float)", (-1, 2)),
+    ),
+    classes=CLASSES,
+)
+ROWS: tuple[dict[str, Any], ...] = (
+    {"distance": 300.0, "delay": 45.0, "carrier": "AA"},
+    {"distance": 2200.0, "delay": -5.0, "carrier": "DL"},
+    {"distance": None, "delay": 12.0, "carrier": "UA"},
+    {"distance": 900.0, "delay": None, "carrier": "AA"},
+    {"distance": 900.0, "delay": 20.5, "carrier": None},
+)
+
+
+@functools.cache
+def frame(rows: int = 300, seed: int = 7) -> tuple[pd.DataFrame, np.ndarray]:
+    """Rows as a trainer sees them, and their labels: late when the delay at departure was long, less so over distance."""
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame(
+        {
+            "distance": rng.uniform(100, 2500, rows).astype(np.float32),
+            "delay": rng.uniform(-20, 60, rows).astype(np.float32),
+            "carrier": rng.choice(CARRIERS, rows),
+        }
+    )
+    target = (data["delay"] - data["distance"] / 200 + (data["carrier"] == "AA") * 8 > 10).to_numpy().astype(np.int64)
+    data.loc[::17, "distance"] = np.nan
+    return data, target
+
+
+@functools.cache
+def pipeline(trees: int = 20, seed: int = 42) -> Pipeline:
+    """A fitted pipeline: gaps filled, carriers one-hot, a small forest."""
+    data, target = frame()
+    columns = ColumnTransformer(
+        [
+            ("numbers", SimpleImputer(strategy="median"), ["distance", "delay"]),
+            ("words", OneHotEncoder(handle_unknown="ignore"), ["carrier"]),
+        ]
+    )
+    forest = RandomForestClassifier(n_estimators=trees, max_depth=6, random_state=seed)
+    return Pipeline([("columns", columns), ("forest", forest)]).fit(data, target)
+
+
+@functools.cache
+def onnx_bytes(trees: int = 20, seed: int = 42) -> bytes:
+    """The pipeline as ONNX: one input per column, `label` and `probabilities` out, no ZipMap."""
+    model = pipeline(trees, seed)
+    types = [
+        ("distance", FloatTensorType([None, 1])),
+        ("delay", FloatTensorType([None, 1])),
+        ("carrier", StringTensorType([None, 1])),
+    ]
+    graph = to_onnx(model, initial_types=types, options={id(model): {"zipmap": False}})
+    renamed = {"output_label": "label", "output_probability": "probabilities"}
+    for node in graph.graph.node:
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    for output in graph.graph.output:
+        output.name = renamed.get(output.name, output.name)
+    return bytes(graph.SerializeToString())
+
+
+def arrays(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Rows as the model's inputs; None is missing."""
+    numbers = {
+        name: np.array([[np.nan if row[name] is None else row[name]] for row in rows], np.float32)
+        for name in ("distance", "delay")
+    }
+    return numbers | {"carrier": np.array([[row["carrier"] or ""] for row in rows], object)}
+
+
+def sample(model: Model, rows: Sequence[Mapping[str, Any]] = ROWS) -> dict[str, Any]:
+    """sample.json: each row with the model's answer."""
+    answers = model.infer(arrays(rows))
+    return {
+        "requests": [
+            {"inputs": dict(row), "outputs": {name: answer[i].tolist() for name, answer in answers.items()}}
+            for i, row in enumerate(rows)
+        ]
+    }
+
+
+def baseline() -> dict[str, Any]:
+    """What the training rows look like, column by column."""
+    data, target = frame()
+    return {
+        "rows": len(data),
+        "features": {
+            "distance": _numeric(data["distance"].to_numpy()),
+            "delay": _numeric(data["delay"].to_numpy()),
+            "carrier": _categorical(data["carrier"].to_numpy()),
+        },
+        "outputs": {
+            "label": _categorical(target.astype(str)),
+            "score": _numeric(pipeline().predict_proba(data)[:, -1]),
+        },
+    }
+
+
+def manifest(name: str = "flights", version: str = VERSION, **changes: Any) -> Manifest:
+    """A whole manifest; `changes` replaces fields."""
+    fields: dict[str, Any] = {
+        "name": name,
+        "version": version,
+        "trainer": "random_forest",
+        "signature": SIGNATURE,
+        "opset": 18,
+        "producer": "skl2onnx",
+        "libraries": {"scikit-learn": "1.9.1"},
+        "dataset": {"uri": "file:///datasets/flights.csv", "sha256": "0" * 64, "rows": 300},
+        "parameters": {"n_estimators": 20},
+        "seed": 42,
+        "scores": {"accuracy": 0.95, "roc_auc": 0.98},
+        "parity": {"rows": 60, "largest_difference": 1e-7, "label_flips": 0, "tolerance": 1e-5},
+        "baseline": baseline(),
+        "parent": None,
+        "created": "2026-01-01T00:00:00+00:00",
+    }
+    return Manifest(**{**fields, **changes})
+
+
+def build_package(
+    folder: Path, name: str = "flights", version: str = VERSION, *, seed: int = 42, trees: int = 20, **changes: Any
+) -> Path:
+    """A full valid package as the folder `folder/version`; another seed is another forest, `changes` go to model.json."""
+    package = folder / version
+    package.mkdir(parents=True)
+    content = onnx_bytes(trees, seed)
+    (package / "model.onnx").write_bytes(content)
+    (package / "model.json").write_text(json.dumps(manifest(name, version, **changes).to_json()))
+    (package / "sample.json").write_text(json.dumps(sample(Model.from_onnx(content))))
+    write_sums(package)
+    return package
+
+
+def _numeric(values: np.ndarray) -> dict[str, Any]:
+    present = values[~np.isnan(values)]
+    edges = np.unique(np.quantile(present, np.linspace(0.1, 0.9, 9)))
+    counts = np.bincount(np.searchsorted(edges, present, side="right"), minlength=len(edges) + 1)
+    return {
+        "kind": "numeric",
+        "edges": edges.tolist(),
+        "shares": (counts / len(values)).tolist(),
+        "missing": float(np.isnan(values).mean()),
+    }
+
+
+def _categorical(values: np.ndarray) -> dict[str, Any]:
+    names, counts = np.unique(values, return_counts=True)
+    shares = dict(zip(map(str, names), (counts / len(values)).tolist(), strict=True))
+    return {"kind": "categorical", "shares": shares, "other": 0.0, "missing": 0.0}

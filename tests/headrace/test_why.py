@@ -1,0 +1,82 @@
+from datetime import UTC, datetime
+from typing import Any
+
+from eventing import contract
+from headrace import why
+from headrace.journal import Entry
+
+DIGEST = "ab" * 32
+
+
+def entry(seq: int, id: str, cls: type[contract.Data], cause: str | None = None, **data: Any) -> Entry:
+    event: dict[str, Any] = {"id": id, "type": cls.TYPE, "source": "/t", "subject": "flights", "data": data}
+    if cause:
+        event["causationid"] = cause
+    return Entry(seq, datetime(2026, 1, 1, 0, 0, seq, tzinfo=UTC), event, ())
+
+
+JOURNAL = [
+    entry(1, "d1", contract.DatasetArrived, uri="file:///s/a.csv", sha256=DIGEST, bytes=10),
+    entry(2, "p1", contract.TrainingProgressed, "d1", step="fit", what="100 trees", job="job-1"),
+    entry(3, "t1", contract.ModelTrained, "d1", version="v1", job="job-1", seconds=2, scores={"roc_auc": 0.9}),
+    entry(4, "m1", contract.ModelPromoted, "t1", version="v1", revision="flights-00001", reason="first"),
+    entry(5, "q1", contract.PredictionRequested),
+    entry(6, "a1", contract.PredictionMade, "q1", version="v1", latency_ms=1.0, answers={"label": [1], "score": [0.7]}),
+    entry(7, "q2", contract.PredictionRequested),
+    entry(8, "a2", contract.PredictionMade, "q2", version="v1", latency_ms=1.0),
+]
+
+
+def ids(asked: str) -> list[str]:
+    chain = why.explain(JOURNAL, asked)
+    assert chain is not None
+    return [link.entry.id for link in chain.links]
+
+
+def test_an_answer_leads_back_to_the_file_it_was_learned_from() -> None:
+    assert ids("a1") == ["d1", "t1", "m1", "q1", "a1"]
+
+
+def test_a_request_leads_forward_to_its_answer() -> None:
+    assert "a1" in ids("q1")
+
+
+def test_a_file_leads_forward_to_what_it_became_and_not_to_each_prediction() -> None:
+    assert ids("d1") == ["d1", "p1", "t1", "m1"]
+
+
+def test_a_digest_a_job_a_version_and_a_revision_name_the_same_chain() -> None:
+    for asked in (DIGEST, DIGEST[:10], "job-1", "v1", "flights-00001"):
+        assert {"d1", "t1", "m1"} <= set(ids(asked)), asked
+        assert "q2" not in ids(asked)
+
+
+def test_an_event_told_twice_is_one_link() -> None:
+    again = entry(9, "d1", contract.DatasetArrived, uri="file:///s/a.csv", sha256=DIGEST, bytes=10)
+    chain = why.explain([*JOURNAL, again], "d1")
+    assert chain is not None
+    assert [link.entry.id for link in chain.links].count("d1") == 1
+
+
+def test_a_cause_that_the_journal_no_longer_holds_is_named() -> None:
+    chain = why.explain(JOURNAL[2:], "t1")
+    assert chain is not None
+    assert chain.missing == ("d1",)
+
+
+def test_a_name_nobody_bears_has_no_chain() -> None:
+    assert why.explain(JOURNAL, "nobody") is None
+
+
+def test_a_drift_leads_back_to_the_training_of_the_drifting_version() -> None:
+    drift = entry(9, "x1", contract.DriftDetected, "a2", version="v1", feature="temp", statistic="psi", value=1.0)
+    chain = why.explain([*JOURNAL, drift], "x1")
+    assert chain is not None
+    assert {"d1", "t1", "a2", "x1"} <= {link.entry.id for link in chain.links}
+
+
+def test_every_event_type_of_the_contract_has_a_noun_and_a_sentence() -> None:
+    for type, cls in contract.TYPES.items():
+        bare = entry(1, "e", cls)
+        assert why.noun(bare) != "event", type
+        assert not why.describe(bare).startswith(type)

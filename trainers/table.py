@@ -1,0 +1,301 @@
+"""Bytes to columns: a CSV or Parquet file as codes and numbers, with every row that breaks the file's own form.
+
+Used by `trainers.dataset` alone, which judges what the columns mean. CSV is read as text, whatever its cells look like:
+a type guessed from the first block of a file would fail on a later one without saying where. Text is kept
+dictionary-encoded, so that each different cell is judged once and a 64 MiB file stays a few arrays of int32.
+
+Lines are counted as records, the header being 1; a quoted line break inside a cell counts as the same record.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from eventing.contract import MAX_REASONS, Reason
+from eventing.errors import Rejected
+
+SHOWN_CELL = 60  # characters of a cell that a reason repeats: enough to find it, and 100 reasons stay under 64 KiB
+DELIMITERS = ",;\t|"
+_BLOCK_BYTES = 8 << 20  # pyarrow wants each record whole inside one block; a longer record is refused with its line
+
+_MAGIC: dict[bytes, str] = {
+    b"PK\x03\x04": "a ZIP or Excel (.xlsx) file",
+    b"\x1f\x8b": "a gzip file",
+    b"\xd0\xcf\x11\xe0": "an old Excel (.xls) file",
+    b"%PDF": "a PDF",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"\x7fELF": "a program",
+    codecs.BOM_UTF16_LE: "UTF-16 text",
+    codecs.BOM_UTF16_BE: "UTF-16 text",
+}
+
+
+class BrokenDataset(Rejected):
+    """A file breaks the contract: what is wrong, row by row, for `dataset.rejected`.
+
+    reasons: the first 100. counts: per kind of fault, over all rows. broken_rows: rows with at least one fault.
+    """
+
+    def __init__(self, reasons: Sequence[Reason], counts: dict[str, int], broken_rows: int) -> None:
+        super().__init__("the file breaks the contract", [reason.what for reason in reasons[:5]])
+        self.reasons = tuple(reasons)
+        self.counts = counts
+        self.broken_rows = broken_rows
+
+
+class Faults:
+    """Every fault found so far: those of the whole file, and those of single rows."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.broken: set[int] = set()
+        self._whole: list[Reason] = []
+        self._rows: list[Reason] = []
+
+    @property
+    def fatal(self) -> bool:
+        """Whether no row of the file can be learned from."""
+        return bool(self._whole)
+
+    def __bool__(self) -> bool:
+        return bool(self._whole or self._rows)
+
+    def of_file(self, kind: str, what: str, column: str | None = None, row: int | None = None) -> None:
+        """A fault that leaves nothing to learn from."""
+        self.counts[kind] += 1
+        self._whole.append(Reason(what, row, column))
+
+    def of_rows(self, kind: str, lines: Sequence[int], column: str | None, what: Callable[[int], str]) -> None:
+        """A fault of several rows. lines: their line numbers, ascending; what: the sentence for the i-th of them."""
+        self.counts[kind] += len(lines)
+        self.broken.update(lines)
+        shown = enumerate(lines[:MAX_REASONS])
+        self._rows += [Reason(what(i), int(line), column) for i, line in shown]
+
+    def error(self) -> BrokenDataset:
+        """The faults as the verdict: first those of the file, then by line."""
+        rows = sorted(self._rows, key=lambda reason: reason.row or 0)
+        return BrokenDataset((self._whole + rows)[:MAX_REASONS], dict(self.counts), len(self.broken))
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A column of text. codes: int32, one per row, into `words`; -1 is missing."""
+
+    codes: npt.NDArray[np.int32]
+    words: pa.StringArray
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A column of numbers, as Parquet types it. values: float64, one per row; NaN is missing."""
+
+    values: npt.NDArray[np.float64]
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file that was read. lines: the line (CSV) or row (Parquet, from 1) of each row that has the right form."""
+
+    name: str
+    columns: dict[str, Text | Numbers]
+    lines: npt.NDArray[np.int64]
+    records: int
+    """Rows in the file, the ragged ones too."""
+    faults: Faults = field(default_factory=Faults)
+
+
+def read(file: Path) -> Table:
+    """The table in `file`, a .csv or .parquet. Raises BrokenDataset when it has no form to read rows from."""
+    return _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file)
+
+
+def shown(cell: object) -> str:
+    """A cell as a reason quotes it."""
+    text = str(cell)
+    return repr(text if len(text) <= SHOWN_CELL else text[:SHOWN_CELL] + "…")
+
+
+def _refuse(kind: str, what: str, row: int | None = None) -> BrokenDataset:
+    faults = Faults()
+    faults.of_file(kind, what, row=row)
+    return faults.error()
+
+
+def _read_csv(file: Path) -> Table:
+    raw = file.read_bytes()
+    text = _decoded(raw)
+    if not text.strip():
+        raise _refuse("empty file", "the file is empty; expected a header line with the names of the columns, then rows")
+    delimiter, names = _header(text)
+    _check_names(names)
+    ragged: list[tuple[int, int]] = []
+
+    def skip(row: Any) -> str:
+        ragged.append((row.number, row.actual_columns))
+        return "skip"
+
+    try:
+        table = pyarrow.csv.read_csv(
+            io.BytesIO(text.encode()),
+            # Row numbers of ragged rows are known only when one thread reads the blocks in order.
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=delimiter, invalid_row_handler=skip, newlines_in_values=True, ignore_empty_lines=False
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types={name: pa.string() for name in names}, strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as e:
+        if "\n" not in text.strip():
+            raise _refuse("no rows", "the file holds a header but no rows; expected at least 20") from e
+        raise _refuse("unreadable file", f"the file cannot be read as CSV: {e}") from e
+    records = table.num_rows + len(ragged)
+    columns, lines = _without_blank_lines(table, np.setdiff1d(np.arange(2, records + 2), [n for n, _ in ragged]))
+    faults = Faults()
+    expected = f"{len(names)} cells, as the header has"
+    faults.of_rows(
+        "wrong number of cells",
+        [n for n, _ in ragged],
+        None,
+        lambda i: f"row has {ragged[i][1]} cell{'s' * (ragged[i][1] != 1)}; expected {expected}",
+    )
+    return Table(file.name, columns, lines, len(lines) + len(ragged), faults)
+
+
+def _decoded(raw: bytes) -> str:
+    for magic, what in _MAGIC.items():
+        if raw.startswith(magic):
+            raise _refuse("not a CSV file", f"the file holds {what}, though it came as CSV; expected CSV text in UTF-8")
+    zero = raw.find(b"\0")
+    if zero >= 0:
+        line = raw.count(b"\n", 0, zero) + 1
+        raise _refuse("not a CSV file", f"the file is binary, not text: line {line} holds a zero byte", row=line)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        faults = Faults()
+        lines = list(_undecodable(raw))
+        faults.broken.update(lines)
+        for line in lines[:MAX_REASONS]:
+            faults.of_file("not UTF-8", f"line {line} is not UTF-8 text; save the file as UTF-8", row=line)
+        faults.counts["not UTF-8"] = len(lines)
+        raise faults.error() from None
+
+
+def _undecodable(raw: bytes) -> list[int]:
+    found = []
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            found.append(number)
+    return found
+
+
+def _header(text: str) -> tuple[str, list[str]]:
+    """The delimiter and the names of the columns. Spreadsheets of many languages write `;` where others write `,`."""
+    start = len(text) - len(text.lstrip("\r\n"))
+    if start:
+        raise _refuse("no header", "the first line is empty; expected the names of the columns there", row=1)
+    first = text.split("\n", 1)[0]
+    delimiter = max(DELIMITERS, key=first.count)
+    return delimiter, next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+
+
+def _check_names(names: Sequence[str]) -> None:
+    faults = Faults()
+    for position, name in enumerate(names, start=1):
+        if not name.strip():
+            hint = "; pandas writes such a column for its index, to_csv(index=False) leaves it out"
+            faults.of_file("column without a name", f"column {position} has no name in the header{hint}", row=1)
+    for name, times in Counter(names).items():
+        if times > 1 and name.strip():
+            faults.of_file(
+                "duplicate column", f"{times} columns are named {shown(name)}; expected one", column=name, row=1
+            )
+    if faults:
+        raise faults.error()
+
+
+def _without_blank_lines(
+    table: pa.Table, lines: npt.NDArray[np.int64]
+) -> tuple[dict[str, Text | Numbers], npt.NDArray[np.int64]]:
+    """The columns, without lines that hold nothing at all: files end in them, and they shift no line number."""
+    encoded = {name: _encoded(table.column(name)) for name in table.column_names}
+    blank = np.ones(table.num_rows, dtype=bool)
+    for column in encoded.values():
+        empty = pc.equal(column.words, "").to_numpy(zero_copy_only=False)
+        blank &= empty[column.codes] if len(empty) else False
+    if not blank.any():
+        return dict(encoded), lines
+    return {name: Text(c.codes[~blank], c.words) for name, c in encoded.items()}, lines[~blank]
+
+
+def _encoded(column: pa.ChunkedArray) -> Text:
+    array = column.dictionary_encode().combine_chunks() if column.num_chunks != 1 else column.chunk(0).dictionary_encode()
+    if isinstance(array, pa.ChunkedArray):  # no chunk at all: a header without rows
+        return Text(np.empty(0, np.int32), pa.array([], pa.string()))
+    codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+    return Text(codes, array.dictionary)
+
+
+def _read_parquet(file: Path) -> Table:
+    if file.stat().st_size == 0:
+        raise _refuse("empty file", "the file is empty; expected Parquet")
+    try:
+        source = pyarrow.parquet.ParquetFile(file)
+        _check_names(source.schema_arrow.names)
+        table = source.read()
+    except (pa.ArrowInvalid, OSError) as e:
+        raise _refuse("unreadable file", f"the file cannot be read as Parquet: {e}") from e
+    faults = Faults()
+    columns: dict[str, Text | Numbers] = {}
+    for name in table.column_names:
+        column = _typed(name, table.column(name), faults)
+        if column is not None:
+            columns[name] = column
+    if faults:
+        raise faults.error()
+    return Table(file.name, columns, np.arange(1, table.num_rows + 1), table.num_rows)
+
+
+def _typed(name: str, column: pa.ChunkedArray, faults: Faults) -> Text | Numbers | None:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        column = column.cast(kind)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        values = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return Numbers(np.where(np.asarray(pc.is_null(column)), np.nan, values), pa.types.is_integer(kind))
+    if pa.types.is_null(kind):
+        return Numbers(np.full(len(column), np.nan), False)
+    # true, false, dates and times as text, as the same table written as CSV would hold them.
+    texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    if texts or pa.types.is_boolean(kind) or pa.types.is_temporal(kind):
+        return _encoded(column.cast(pa.string()))
+    faults.of_file(
+        "column of an unusable type",
+        f"column {shown(name)} is of type {kind}; expected numbers, text, true/false, dates or times",
+        column=name,
+    )
+    return None
