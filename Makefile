@@ -6,7 +6,7 @@ FUNCTIONS := .venv-functions
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo test check setup wheel clean
+.PHONY: demo test check setup wheel bench clean
 
 demo: setup ## the loop on real flights, from dropped file to retraining
 	$(BIN)/headrace demo
@@ -40,3 +40,7 @@ wheel: setup
 
 clean:
 	rm -rf $(VENV) $(FUNCTIONS) dist build
+
+bench: setup ## what the platform costs while idle, and what the loop adds to a bare training
+	$(BIN)/python -m tests.bench.idle
+	$(BIN)/python -m tests.bench.loop

@@ -89,7 +89,7 @@ def to_binary(event: CloudEvent) -> HTTPMessage:
         return HTTPMessage(headers, b"")
     if isinstance(data, bytes):
         return HTTPMessage(headers, data)
-    if isinstance(data, str) and not _is_json(event.get_datacontenttype()):
+    if isinstance(data, str) and not is_json(event.get_datacontenttype()):
         return HTTPMessage(headers, data.encode())
     headers.setdefault("content-type", "application/json")
     return HTTPMessage(headers, orjson.dumps(data))
@@ -225,7 +225,7 @@ def _time(value: object, faults: list[str]) -> datetime | None:
 
 def _read_data(body: bytes, declared: str | None, faults: list[str]) -> Any:
     """The data as its content type says; undeclared data is JSON where it can be, else text, else bytes."""
-    if _is_json(declared) or not declared:
+    if is_json(declared) or not declared:
         charset = re.search(r"charset=\"?([\w\-]+)", declared or "", re.IGNORECASE)
         try:
             if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
@@ -253,7 +253,7 @@ def _media_type(declared: str) -> str:
     return re.split("[;,]", declared, maxsplit=1)[0].strip().lower()
 
 
-def _is_json(declared: str | None) -> bool:
+def is_json(declared: str | None) -> bool:
     return bool(declared and _JSON.fullmatch(_media_type(declared)))
 
 

@@ -1,41 +1,32 @@
 """The events of Headrace: each type spelled once, its data a frozen dataclass, its JSON Schema made from that.
 
-All are CloudEvents 1.0 of type `dev.headrace.<noun>.<past tense>.v1`. `from_event` is the door: it gives a typed value or
-raises Rejected naming every fault at once. `to_event` is the way out: the caller brings the id and the time, so that the
-same cause can make the same event again. Fields added later are optional, and unknown fields are passed over, so that an
-older reader understands a newer writer.
+All are CloudEvents 1.0 of type `dev.headrace.<noun>.<past tense>.v1`. `from_event` is the door: it gives a typed value
+or raises Rejected naming every fault at once. `to_event` is the way out: the caller brings the id and the time, so that
+the same cause can make the same event again. Fields added later are optional, and unknown fields are passed over, so
+that an older reader understands a newer writer.
 
 Source: cloudevents/spec v1.0.2, and its distributed tracing and causation extensions.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+import inspect
 import json
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Self, Union
+from typing import Any, ClassVar, Literal, Self
 
 from cloudevents.core.v1.event import CloudEvent
 
+from eventing import typed
 from eventing.errors import Rejected
 
 MAX_DATA_BYTES = 64 * 1024  # references and digests travel in events, rows stay in the store
 MAX_REASONS = 100  # a person mends the first hundred broken rows, then tries again
-SHA256_LENGTH = 64
 JSON_CONTENT_TYPE = "application/json"
-
-_JSON_NAMES: dict[type, str] = {
-    str: "a string",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-}
-_SCHEMA_NAMES: dict[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +66,18 @@ class Data:
             except ValueError as e:
                 raise Rejected(f"event {event.get_id()} ({cls.TYPE}) has data that is not JSON: {e}") from e
         if not isinstance(data, dict):
-            raise Rejected(f"event {event.get_id()} ({cls.TYPE}) has no JSON object as its data; seen {_kind(data)}")
+            raise Rejected(
+                f"event {event.get_id()} ({cls.TYPE}) has no JSON object as its data; seen {typed.kind(data)}"
+            )
         faults: list[str] = []
-        value = _decode(cls, data, "data", faults)
+        value = typed.decode(cls, data, "data", faults)
         if faults:
             raise Rejected(f"event {event.get_id()} breaks the contract {cls.TYPE}", faults)
         return typing.cast(Self, value)
 
     def to_data(self) -> dict[str, Any]:
         """The JSON object; fields that are None are left out."""
-        encoded = _encode(self)
+        encoded = typed.encode(self)
         assert isinstance(encoded, dict)
         return encoded
 
@@ -125,12 +118,12 @@ class Data:
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """The JSON Schema (2020-12) of this type's data, as kept in docs/events/."""
-        schema = _schema(cls)
+        schema = typed.schema(cls)
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "$id": f"urn:headrace:event:{cls.TYPE}",
             "title": cls.TYPE,
-            "description": (cls.__doc__ or "").strip(),
+            "description": inspect.cleandoc(cls.__doc__ or ""),
             **schema,
         }
 
@@ -362,112 +355,6 @@ def _traceparent(id: str, cause: CloudEvent | None) -> str:
     fields = str(parent).split("-") if parent else []
     trace = fields[1] if len(fields) == 4 and len(fields[1]) == 32 else digest[:32]
     return f"00-{trace}-{digest[32:48]}-01"
-
-
-def _encode(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {name: _encode(v) for name, v in fields if v is not None}
-    if isinstance(value, Mapping):
-        return {str(k): _encode(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encode(v) for v in value]
-    return value
-
-
-def _kind(value: object) -> str:
-    """What a JSON value is, in words."""
-    if value is None:
-        return "null"
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list | tuple):
-        return "a list"
-    return f"{_JSON_NAMES.get(type(value), type(value).__name__)}, {value!r:.60}"
-
-
-def _decode(hint: Any, value: Any, path: str, faults: list[str]) -> Any:
-    """`value` as `hint` says, or None with a sentence added to `faults`."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        return _decode(next(a for a in args if a is not type(None)), value, path, faults)
-    if origin is Literal:
-        if value not in args:
-            faults.append(f"{path} is {value!r:.60}; expected one of {', '.join(map(repr, args))}")
-        return value
-    if dataclasses.is_dataclass(hint):
-        return _decode_object(typing.cast(type, hint), value, path, faults)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            return faults.append(f"{path} is {_kind(value)}; expected a list")
-        return tuple(_decode(args[0], v, f"{path}[{i}]", faults) for i, v in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            return faults.append(f"{path} is {_kind(value)}; expected an object")
-        return {k: _decode(args[1], v, f"{path}.{k}", faults) for k, v in value.items()}
-    # JSON knows one kind of number; True is none, though Python's bool is an int.
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if (hint is float and number) or (hint is int and number and float(value).is_integer()):
-        return hint(value)
-    if hint not in (int, float) and type(value) is hint:
-        if path.endswith("sha256") and (len(value) != SHA256_LENGTH or set(value) - set("0123456789abcdef")):
-            faults.append(f"{path} is {value!r:.80}; expected 64 lower-case hexadecimal digits")
-        elif hint is str and not value and path.count(".") == 1:
-            faults.append(f"{path} is empty; expected {_JSON_NAMES[hint]} that names something")
-        return value
-    return faults.append(f"{path} is {_kind(value)}; expected {_JSON_NAMES.get(hint, str(hint))}")
-
-
-def _decode_object(cls: type, value: Any, path: str, faults: list[str]) -> Any:
-    if not isinstance(value, Mapping):
-        return faults.append(f"{path} is {_kind(value)}; expected an object")
-    hints = typing.get_type_hints(cls)
-    fields: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
-        if field.name in value and not (value[field.name] is None and not _required(field)):
-            fields[field.name] = _decode(hints[field.name], value[field.name], f"{path}.{field.name}", faults)
-        elif _required(field):
-            expected = _schema(hints[field.name]).get("type", "a value")
-            faults.append(f"{path}.{field.name} is missing; expected {expected}")
-    return None if faults else cls(**fields)
-
-
-def _required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _schema(hint: Any) -> dict[str, Any]:
-    """The JSON Schema of a type hint; of a dataclass with its docstrings left to the documentation."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return {}
-    if origin in (Union, types.UnionType):
-        return _schema(next(a for a in args if a is not type(None)))
-    if origin is Literal:
-        return {"enum": list(args)}
-    if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        fields = dataclasses.fields(hint)
-        return {
-            "type": "object",
-            "properties": {f.name: _field_schema(f.name, hints[f.name]) for f in fields},
-            "required": [f.name for f in fields if _required(f)],
-        }
-    if origin is tuple:
-        return {"type": "array", "items": _schema(args[0])}
-    if origin is dict:
-        return {"type": "object", "additionalProperties": _schema(args[1])}
-    return {"type": _SCHEMA_NAMES[hint]}
-
-
-def _field_schema(name: str, hint: Any) -> dict[str, Any]:
-    if name.endswith("sha256"):
-        return {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-    return _schema(hint)
 
 
 def schemas() -> Iterable[tuple[str, dict[str, Any]]]:

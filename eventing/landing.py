@@ -15,19 +15,16 @@ import hashlib
 import json
 import os
 import re
-import secrets
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec
 from cloudevents.core.v1.event import CloudEvent
 
-from eventing import contract
-from eventing.errors import Misconfigured, Rejected, RetryLater
+from eventing import contract, files
+from eventing.errors import Rejected, RetryLater
 
 SOURCE = "/headrace/eventing/source"  # constant: JobSink knows an event by source and id
 DEFAULT_TRAINER = "random_forest"
@@ -50,6 +47,10 @@ _KINDS = (
     (b"\xff\xfe", "UTF-16 text", "save it as CSV (UTF-8)"),
     (b"\xfe\xff", "UTF-16 text", "save it as CSV (UTF-8)"),
 )
+
+
+class Unfinished(RetryLater):
+    """The file changed while it was being read; it will be whole soon."""
 
 
 def check_name(dataset: str) -> None:
@@ -81,8 +82,8 @@ def land(
     if trainer is not None and not _TRAINER.fullmatch(trainer):
         raise Rejected(f"{trainer!r:.80} cannot name a trainer; expected lower-case letters, digits and underscores")
     suffix = _suffix(file)
-    fs, root = _open(store_url)
-    folder = f"{root.rstrip('/')}/datasets/{dataset}"
+    store = files.Files(store_url)
+    folder = f"datasets/{dataset}"
     with _reading(file) as source:
         size = os.fstat(source.fileno()).st_size
         if size == 0:
@@ -92,22 +93,20 @@ def land(
                 f"{file.name} holds {size:,} bytes; at most {max_bytes:,} are allowed: "
                 "drop it in parts, or drop a sample of its rows"
             )
-        with _away_is_later(store_url), _stage(fs, folder) as stage:
+        with store.stage(f"{folder}/file") as stage:
             sha256 = _copy(source, stage, file.name, suffix)
             if os.fstat(source.fileno()).st_size != size or stage.stat().st_size != size:
-                raise RetryLater(f"{file.name} is still being written")
-            name = f"{sha256}{suffix}"
-            _publish(fs, stage, f"{folder}/{name}")
-            uri = f"{store_url.rstrip('/')}/datasets/{dataset}/{name}"
-            sidecar = f"{folder}/{sha256}.json"
-            # The first time it came is when it came: a second drop of the same content changes nothing.
-            if not fs.exists(sidecar):
-                record = {"uri": uri, "name": file.name, "bytes": size, "at": datetime.now(UTC).isoformat()}
-                stage.write_text(json.dumps(record))
-                _publish(fs, stage, sidecar)
+                raise Unfinished(f"{file.name} is still being written")
+            path = f"{folder}/{sha256}{suffix}"
+            store.publish(stage, path)
+    # The first time it came is when it came: a second drop of the same content changes nothing.
+    sidecar = f"{folder}/{sha256}.json"
+    if not store.exists(sidecar):
+        record = {"uri": store.uri(path), "name": file.name, "bytes": size, "at": datetime.now(UTC).isoformat()}
+        store.write_json(sidecar, record)
     return contract.DatasetArrived(
         dataset=dataset,
-        uri=uri,
+        uri=store.uri(path),
         sha256=sha256,
         bytes=size,
         trainer=trainer or DEFAULT_TRAINER,
@@ -141,7 +140,7 @@ def _suffix(file: Path) -> str:
 
 
 def _copy(source: BinaryIO, into: Path, name: str, suffix: str) -> str:
-    """Copies to `into`, safe on disk, and checks on the way; the SHA-256 in hexadecimal. Raises Rejected."""
+    """Copies to `into` and checks on the way; the SHA-256 in hexadecimal. Raises Rejected."""
     digest = hashlib.sha256()
     text = _Text(name) if suffix == ".csv" else None
     with into.open("wb") as copy:
@@ -152,8 +151,6 @@ def _copy(source: BinaryIO, into: Path, name: str, suffix: str) -> str:
                 text.add(chunk)
             digest.update(chunk)
             copy.write(chunk)
-        copy.flush()
-        os.fsync(copy.fileno())
     if text:
         text.end()
     elif first[:4] != _PARQUET or last != _PARQUET:
@@ -211,15 +208,6 @@ class _Text:
             self._row = bool(chunk.strip())
 
 
-def _open(store_url: str) -> tuple[Any, str]:
-    """The file system and the path in it. Raises Misconfigured."""
-    try:
-        fs, root = fsspec.core.url_to_fs(store_url)
-    except (ValueError, ImportError) as e:
-        raise Misconfigured("HEADRACE_STORE", store_url, f"an fsspec URL that this installation knows ({e})") from e
-    return fs, str(root)
-
-
 @contextmanager
 def _reading(file: Path) -> Iterator[BinaryIO]:
     try:
@@ -230,43 +218,3 @@ def _reading(file: Path) -> Iterator[BinaryIO]:
         raise Rejected(f"{file} cannot be read: {e.strerror}") from e
     with source:
         yield source
-
-
-@contextmanager
-def _away_is_later(store_url: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        raise RetryLater(f"the store {store_url} is away: {e}") from e
-
-
-@contextmanager
-def _stage(fs: Any, folder: str) -> Iterator[Path]:
-    """A place for the copy: beside its goal where that is a local folder, so that a rename puts it there whole."""
-    if _is_local(fs):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        stage = Path(folder) / f".landing-{secrets.token_hex(8)}"
-        try:
-            yield stage
-        finally:
-            stage.unlink(missing_ok=True)
-    else:
-        with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
-            yield Path(scratch) / "file"
-
-
-def _publish(fs: Any, stage: Path, path: str) -> None:
-    """The staged file at `path`, whole or not at all."""
-    if _is_local(fs):
-        stage.replace(path)
-        directory = os.open(Path(path).parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)  # else a power cut forgets the name, and the event speaks of a file that is not there
-        finally:
-            os.close(directory)
-    else:
-        fs.put_file(str(stage), path)  # an object store shows an object when its upload is whole
-
-
-def _is_local(fs: Any) -> bool:
-    return isinstance(fs, fsspec.implementations.local.LocalFileSystem)

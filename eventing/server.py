@@ -12,6 +12,7 @@ Source: granian 2.8, granian/server/mp.py, `_spawn_wsgi_worker`, which does the 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
@@ -75,11 +76,12 @@ def serve(
         *(False, None, None, None, "tls1.3", None, [], False),  # TLS is the mesh's or the gateway's
         (None, None),  # our metrics are our own
     )
-    scheduler = _new_cbscheduler(None, _callback_wrapper(app, {}), impl_asyncio=True)
-    worker.serve_mtr(scheduler, None, stop)
+    loop = asyncio.new_event_loop()  # the scheduler wants one; a WSGI app never runs on it
+    worker.serve_mtr(_new_cbscheduler(loop, _callback_wrapper(app, {}), impl_asyncio=True), loop, stop)
     log.info("listening on %s:%d", host, bound)
     if on_listening:
         on_listening(bound)
     drained.wait()
+    loop.close()
     if on_drained:
         on_drained()

@@ -23,8 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eventing import contract, landing, sender, settings
-from eventing.errors import Rejected, RetryLater
+from cloudevents.core.v1.event import CloudEvent
+
+from eventing import contract, files, landing, sender, settings
+from eventing.errors import Misconfigured, Rejected, RetryLater
 from monitoring import metrics
 
 SCAN_SHARE = 250  # a scan may take 1/250 of the time: 0.4 % of a core
@@ -119,8 +121,8 @@ def listing(folder: Path) -> Iterator[tuple[str, Stamp]]:
                 continue
             try:
                 if entry.is_dir():
-                    with os.scandir(entry.path) as files:
-                        for file in files:
+                    with os.scandir(entry.path) as inside:
+                        for file in inside:
                             # A folder inside a dataset holds none of its files; it is told like a file that cannot be.
                             if counts(file.name) and (file.is_file() or file.is_dir()):
                                 yield f"{entry.name}/{file.name}", _stamp(file)
@@ -155,26 +157,33 @@ class Watcher:
         self._settings = settings
         self._sender = sender
         self._looks: dict[str, Look] = {}
-        self._place = landing.place(settings.store, f"sources/{_digest(str(settings.drop_folder))[:16]}.json")
-        self._memory = Memory.from_json(landing.read_json(self._place) or {})
+        self._store = files.Files(settings.store)
+        self._place = f"sources/{_digest(str(settings.drop_folder))[:16]}.json"
+        self._memory: Memory | None = None
 
     def look(self, now_s: float) -> int:
         """One look; how many files were dealt with. Raises RetryLater when the store or the sink is away."""
+        if self._memory is None:
+            self._memory = Memory.from_json(self._store.read_json(self._place) or {})
+        memory = self._memory
         found = dict(listing(self._settings.drop_folder))
         self._looks, whole = settled(self._looks, found, now_s, self._settings.settle_s)
-        new = [p for p in sorted(whole) if self._memory.files.get(p, (None,))[0] != found[p]]
+        new = [p for p in sorted(whole) if memory.files.get(p, (None,))[0] != found[p]]
         done = 0
         try:
             for path in new:
-                self._tell(path, found[path])
-                done += 1
+                try:
+                    self._tell(path, found[path], memory)
+                    done += 1
+                except landing.Unfinished as e:
+                    log.info("%s", e)  # the next look sees it changed, and waits for it; the others need not
         finally:
             # What was told before the sink went away must not be told again.
             if done:
-                landing.write_json(self._place, self._memory.to_json())
+                self._store.write_json(self._place, memory.to_json())
         return done
 
-    def _tell(self, path: str, stamp: Stamp) -> None:
+    def _tell(self, path: str, stamp: Stamp, memory: Memory) -> None:
         """The file at `path` as an event, and into the memory."""
         file = self._settings.drop_folder / path
         dataset = path.partition("/")[0] if "/" in path else ""
@@ -191,27 +200,27 @@ class Watcher:
                 return  # taken away again before it could be read
             log.warning("%s", e)
             self._send(self._rejected(path, stamp, dataset or UNNAMED, str(e)))
-            self._memory.files[path] = (stamp, metrics.REJECTED)
+            memory.files[path] = (stamp, metrics.REJECTED)
             metrics.FILES.labels(metrics.REJECTED).inc()
             return
         content = f"{dataset}/{arrived.sha256}"
-        if content in self._memory.contents:
+        if content in memory.contents:
             log.info("%s holds what was dropped before (%s); nothing to tell", path, arrived.sha256[:12])
         else:
             event = landing.arrived_event(arrived, datetime.now(UTC))
             self._send(event)
             log.info("%s arrived as %s, event %s", path, arrived.uri, event.get_id())
-        self._memory.contents.add(content)
-        self._memory.files[path] = (stamp, arrived.sha256)
+        memory.contents.add(content)
+        memory.files[path] = (stamp, arrived.sha256)
         metrics.FILES.labels(metrics.DONE).inc()
 
-    def _rejected(self, path: str, stamp: Stamp, dataset: str, reason: str) -> Any:
+    def _rejected(self, path: str, stamp: Stamp, dataset: str, reason: str) -> CloudEvent:
         uri = (self._settings.drop_folder.absolute() / path).as_uri()
         data = contract.DatasetRejected(dataset=dataset, uri=uri, reasons=(contract.Reason(what=reason),))
         id = contract.derived_id("refused", str(self._settings.drop_folder), path, *map(str, stamp))
         return data.to_event(source=landing.SOURCE, id=id, time=datetime.now(UTC))
 
-    def _send(self, event: Any) -> None:
+    def _send(self, event: CloudEvent) -> None:
         event.get_attributes().update(self._settings.extensions)
         self._sender.send(event, attempts=SEND_ATTEMPTS)
 
@@ -258,7 +267,7 @@ def _overrides(text: str) -> tuple[tuple[str, str], ...]:
         extensions = json.loads(text or "{}").get("extensions") or {}
         return tuple((str(k), str(v)) for k, v in extensions.items())
     except (ValueError, AttributeError) as e:
-        raise settings.Misconfigured("K_CE_OVERRIDES", text, 'JSON such as {"extensions": {"team": "data"}}') from e
+        raise Misconfigured("K_CE_OVERRIDES", text, 'JSON such as {"extensions": {"team": "data"}}') from e
 
 
 if __name__ == "__main__":

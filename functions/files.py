@@ -2,8 +2,8 @@
 
 Every path is relative to the root, with slashes. Reading what is absent gives None or FileNotFoundError; a place that
 is away or full is RetryLater; a write is whole or absent, whatever line the process dies on. Names that begin with a
-dot are leftovers of a writer that died and are never listed. fsspec is imported only where a bucket is used: a predictor
-beside a local folder starts 0.1 s sooner without it.
+dot are leftovers of a writer that died and are never listed. fsspec is imported only where a bucket is used: a
+predictor beside a local folder starts 0.1 s sooner without it.
 """
 
 from __future__ import annotations

@@ -70,14 +70,15 @@ def read(url: str, *, follow: bool = False, **query: str | int | None) -> Iterat
         with urllib.request.urlopen(f"{url}?{urlencode(wanted)}", timeout=READ_S) as answer:
             for line in answer:
                 if line.strip():
-                    yield _entry(json.loads(line))
+                    yield entry(json.loads(line))
     except urllib.error.HTTPError as e:
         raise HeadraceError(f"the journal at {url} answered {e.code}: {e.read(500).decode(errors='replace')}") from e
     except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
         raise HeadraceError(f"the journal at {url} does not answer: {e}") from e
 
 
-def _entry(line: dict[str, Any]) -> Entry:
+def entry(line: dict[str, Any]) -> Entry:
+    """A line of the journal, parsed."""
     return Entry(
         seq=line["seq"],
         received=datetime.fromisoformat(line["received"]),

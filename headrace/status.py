@@ -62,10 +62,10 @@ class Report:
 def report(place: Place) -> Report:
     """The state of the place. Raises HeadraceError when its API does not answer."""
     cluster = place.cluster
-    parts = tuple(_part(o) for kind in CONDITIONED for o in cluster.list(kind))
+    parts = tuple(part(o) for kind in CONDITIONED for o in cluster.list(kind))
     shares = dict(_shares(cluster.list("Service")))
     scales = tuple(_scale(o, shares) for o in cluster.list("PodAutoscaler"))
-    return Report(parts, scales, tuple(_job(o) for o in cluster.list("Job")))
+    return Report(parts, scales, tuple(job(o) for o in cluster.list("Job")))
 
 
 def show(report: Report) -> None:
@@ -85,7 +85,8 @@ def condition(o: dict[str, Any], type: str) -> dict[str, Any]:
     return next((c for c in conditions if c.get("type") == type), {})
 
 
-def _part(o: dict[str, Any]) -> Part:
+def part(o: dict[str, Any]) -> Part:
+    """An object by its Ready condition."""
     ready = condition(o, "Ready")
     reason = ": ".join(t for t in (ready.get("reason"), ready.get("message")) if t)
     return Part(o["kind"], o["metadata"]["name"], ready.get("status", "Unknown"), reason)
@@ -107,7 +108,8 @@ def _scale(o: dict[str, Any], shares: dict[str, int]) -> Scale:
     return Scale(name, shares.get(name, 0), status.get("desiredScale") or 0, status.get("actualScale") or 0, reason)
 
 
-def _job(o: dict[str, Any]) -> JobState:
+def job(o: dict[str, Any]) -> JobState:
+    """A Job by what it ended with, or whether it runs."""
     for type in ("Complete", "Failed"):
         found = condition(o, type)
         if found.get("status") == "True":

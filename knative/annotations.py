@@ -1,4 +1,5 @@
-"""Verdicts on autoscaling annotations, as Knative's admission webhook gives them: the path, what was seen, what is allowed.
+"""Verdicts on autoscaling annotations, as Knative's admission webhook gives them: the path, what was seen, what is
+allowed.
 
 `faults` judges one set of annotations; `admit` a whole Service, Configuration or Revision manifest. Called by the local
 Kubernetes API at admission and by whatever checks manifests offline.
@@ -46,7 +47,8 @@ class Fault:
 def faults(annotations: Mapping[str, str], config: Config | None = None) -> tuple[Fault, ...]:
     """Every fault of these annotations, in the webhook's order; empty when they are admitted.
 
-    config: the cluster's `config-autoscaler`, the defaults when None. Keys that Knative does not know are passed over, as it does.
+    config: the cluster's `config-autoscaler`, the defaults when None. Keys that Knative does not know are passed over,
+    as it does.
     """
     config = config or Config()
     return tuple(fault for check in _CHECKS for fault in check(annotations, config))
@@ -63,7 +65,8 @@ def mentioned(found: Iterable[Fault]) -> frozenset[str]:
 
 
 def admit(manifest: Mapping[str, Any], config: Config | None = None) -> list[str]:
-    """Every fault of a serving.knative.dev Service, Configuration or Revision (or of a PodAutoscaler), as sentences with field paths.
+    """Every fault of a serving.knative.dev Service, Configuration or Revision (or of a PodAutoscaler), as sentences
+    with field paths.
 
     Judged are the autoscaling annotations and containerConcurrency; other kinds and fields are not this module's.
     """

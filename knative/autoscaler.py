@@ -1,8 +1,9 @@
-"""How many pods a revision should have: Knative's decisions, one at a time, each with its reason. Pure: no clock, no I/O.
+"""How many pods a revision should have: Knative's decisions, one at a time, each with its reason. Pure: no clock, no
+I/O.
 
-`decide` turns what was scraped into a wish, before bounds; `reconcile` turns the wish into pods: bounds, initial scale, and
-the long way to zero. The caller keeps the two states, passes the time in, and acts. Called by `headrace.local.scaler`
-and by whatever replays traffic.
+`decide` turns what was scraped into a wish, before bounds; `reconcile` turns the wish into pods: bounds, initial scale,
+and the long way to zero. The caller keeps the two states, passes the time in, and acts. Called by
+`headrace.local.scaler` and by whatever replays traffic.
 
 Source: knative/serving pkg/autoscaler/scaling/autoscaler.go (decide), pkg/autoscaler/metrics/collector.go (record),
 pkg/reconciler/autoscaling/kpa/scaler.go and kpa.go (reconcile).
@@ -21,12 +22,16 @@ from knative.settings import Config, Spec, resolve
 from knative.windows import Window
 
 __all__ = [
-    "Config", "Decision", "Life", "Observation", "Plan", "Scrape", "Spec", "State", "bounded", "decide", "reconcile", "record",
-    "resolve", "respecified", "start",
+    "Config", "Decision", "Life", "Observation", "Plan", "Scrape", "Spec", "State", "bounded", "decide", "reconcile",
+    "record", "resolve", "respecified", "start",
 ]  # fmt: skip
 
 SCRAPE_INTERVAL_S = 1.0
 DECISION_INTERVAL_S = 2.0
+# Knative's reason and message of condition Active, word for word: people and tools search for them.
+QUEUED = ("Queued", "Requests to the target are being buffered as resources are provisioned.")
+NO_TRAFFIC = ("NoTraffic", "The target is not receiving traffic.")
+TIMED_OUT = ("TimedOut", "The target could not be activated.")
 _SLOT_S = 2  # the scale-down delay is counted in decision intervals
 _INT32_MIN = -(2**31)
 
@@ -37,8 +42,8 @@ Active = Literal["Unknown", "True", "False"]
 class Scrape:
     """What one second of a revision's pods looked like, all pods together.
 
-    at_s: when, in seconds of the caller's clock. concurrency: requests in flight on average. requests: requests per second.
-    proxied_*: the share of both that came through the activator, which has reported it already.
+    at_s: when, in seconds of the caller's clock. concurrency: requests in flight on average. requests: requests per
+    second. proxied_*: the share of both that came through the activator, which has reported it already.
     """
 
     at_s: float
@@ -50,7 +55,9 @@ class Scrape:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What is seen at the moment of a decision. ready: pods ready now; scrapes: those since the last decision, in order."""
+    """What is seen at the moment of a decision. ready: pods ready now; scrapes: those since the last decision, in
+    order.
+    """
 
     ready: int
     scrapes: tuple[Scrape, ...] = ()
@@ -78,8 +85,9 @@ class State:
 class Decision:
     """The wish of one moment. desired: pods before min-scale and max-scale; meaningless unless `valid`.
 
-    excess_burst_capacity: requests that could still arrive at once beyond the target burst; below 0 the activator stays in the
-    path. stable, panic: the averages it rests on. panicking: whether panic holds. reason: why, in words with the numbers.
+    excess_burst_capacity: requests that could still arrive at once beyond the target burst; below 0 the activator stays
+    in the path. stable, panic: the averages it rests on. panicking: whether panic holds. reason: why, in words with the
+    numbers.
     """
 
     valid: bool
@@ -95,15 +103,15 @@ class Decision:
 class Life:
     """Where a revision stands between its first pod and none.
 
-    active: condition Active of its PodAutoscaler, since_ns the moment it became so; initialized: whether the initial scale was
-    reached once. reason and message are Knative's words for the condition.
+    active: condition Active of its PodAutoscaler, since_ns the moment it became so; initialized: whether the initial
+    scale was reached once. reason and message are Knative's words for the condition.
     """
 
     active: Active = "Unknown"
     since_ns: int = 0
     initialized: bool = False
-    reason: str = "Queued"
-    message: str = "Requests to the target are being buffered as resources are provisioned."
+    reason: str = QUEUED[0]
+    message: str = QUEUED[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +126,8 @@ class Plan:
 def start(spec: Spec, ready: int, now_s: float) -> State:
     """The state of an autoscaler that starts now and sees `ready` pods.
 
-    Above one pod it starts in panic: a restarted autoscaler has no history, and panic keeps it from scaling down for lack of it.
+    Above one pod it starts in panic: a restarted autoscaler has no history, and panic keeps it from scaling down for
+    lack of it.
     """
     return State(
         spec=spec,
@@ -132,7 +141,9 @@ def start(spec: Spec, ready: int, now_s: float) -> State:
 
 
 def respecified(state: State, spec: Spec, now_s: float) -> State:
-    """The same history under another spec: a route came or went, or the ConfigMap changed. A delay keeps its first length."""
+    """The same history under another spec: a route came or went, or the ConfigMap changed. A delay keeps its first
+    length.
+    """
     if spec == state.spec:
         return state
     if spec.metric != state.spec.metric or spec.weighted != state.spec.weighted:
@@ -230,18 +241,18 @@ def decide(state: State, observation: Observation, now_s: float) -> tuple[State,
 
 def bounded(spec: Spec, desired: int, initialized: bool) -> int:
     """`desired` held between min-scale and max-scale; the initial scale is a minimum until it was reached once."""
-    low = spec.min_scale
+    low = max(0, spec.min_scale)
     if spec.initial_scale > 1 and not initialized and spec.reachable:
         low = max(low, spec.initial_scale)
     if desired < low:
         return low
-    return spec.max_scale if spec.max_scale and desired > spec.max_scale else desired
+    return spec.max_scale if 0 < spec.max_scale < desired else desired
 
 
 def first_pods(spec: Spec) -> int:
     """Pods a new revision starts with, before anything was observed: its initial scale, within bounds."""
     pods = max(spec.initial_scale, spec.min_scale)
-    return min(pods, spec.max_scale) if spec.max_scale else pods
+    return min(pods, spec.max_scale) if spec.max_scale > 0 else pods
 
 
 def reconcile(
@@ -249,26 +260,32 @@ def reconcile(
 ) -> tuple[Life, Plan]:
     """What to do about a decision: the pods to set, and the revision's life after it.
 
-    desired: of the last valid decision, None before any. ready: pods ready now. proxied_for_s: how long all traffic has been
-    going through the activator, as far as it is known; that time counts towards the grace period.
+    desired: of the last valid decision, None before any. ready: pods ready now. proxied_for_s: how long all traffic has
+    been going through the activator, as far as it is known; that time counts towards the grace period.
     """
     now_ns = nanoseconds(now_s)
     want = -1 if desired is None else desired
     if want < 0 and life.active != "Unknown":
         plan = Plan(-1, None, "no decision yet")
     else:
-        want = bounded(spec, want, life.initialized) if want >= 0 else -1
-        if want:
-            why = f"held within min-scale {spec.min_scale} and max-scale {spec.max_scale}" if want != desired else ""
-            plan = Plan(want, want if want > 0 else None, why)
-        else:
-            plan = _to_zero(spec, life, now_ns, proxied_for_s)
+        want = bounded(spec, want, life.initialized)
+        plan = Plan(want, want, _bound(spec, desired, want)) if want else _to_zero(spec, life, now_ns, proxied_for_s)
     return _aged(spec, life, plan.want, ready, now_ns), plan
 
 
+def _bound(spec: Spec, desired: int | None, want: int) -> str:
+    """Which bound made `want` of `desired`, in words."""
+    if desired == want:
+        return ""
+    if desired is not None and desired > want:
+        return f"max-scale {spec.max_scale} holds it at {want}"
+    return f"{'min-scale' if want == spec.min_scale else 'initial-scale'} {want}"
+
+
 def _to_zero(spec: Spec, life: Life, now_ns: int, proxied_for_s: float) -> Plan:
-    """Zero is wanted; whether it is time. One pod stays until the revision was active for a whole stable window; then it is
-    inactive, and the last pod goes after the grace period, or the pod retention where that is longer."""
+    """Zero is wanted; whether it is time. One pod stays until the revision was active for a whole stable window; then
+    it is inactive, and the last pod goes after the grace period, or the pod retention where that is longer.
+    """
     if not spec.scale_to_zero:
         return Plan(1, 1, "the last pod stays: enable-scale-to-zero is off")
     age = now_ns - life.since_ns
@@ -296,20 +313,20 @@ def _aged(spec: Spec, life: Life, want: int, ready: int, now_ns: int) -> Life:
     """The life after this moment. Source: kpa.go, the table above computeActiveCondition."""
     needed = max(spec.min_scale, 1 if life.initialized else spec.initial_scale)
     initialized = life.initialized or ready >= needed
-    inactive = ("False", "NoTraffic", "The target is not receiving traffic.")
+    inactive = ("False", *NO_TRAFFIC)
     if want == 0 or needed == 0:
         timed_out = life.active == "Unknown" and needed > 0
-        after = ("False", "TimedOut", "The target could not be activated.") if timed_out else inactive
+        after = ("False", *TIMED_OUT) if timed_out else inactive
     elif want < 0 and life.active == "False":
         after = inactive
     elif ready < needed:
-        after = ("Unknown", "Queued", "Requests to the target are being buffered as resources are provisioned.")
+        after = ("Unknown", *QUEUED)
     else:
         after = ("True", "", "")
     active, reason, message = after
     if active == life.active:
         # A timeout stays told until something changes.
-        keep = life.active == "False" and life.reason == "TimedOut"
+        keep = life.active == "False" and life.reason == TIMED_OUT[0]
         reason, message = (life.reason, life.message) if keep else (reason, message)
         return dataclasses.replace(life, initialized=initialized, reason=reason, message=message)
     return Life(_ACTIVE[active], now_ns, initialized, reason, message)
@@ -323,19 +340,22 @@ def _buckets(window_ns: int) -> int:
 
 
 def _pods_for(value: float, target: float) -> float:
-    """Pods that bring the average down to the target; up, not to nearest, or one pod's queue grows for ever. May be NaN."""
+    """Pods that bring the average down to the target; up, not to nearest, or one pod's queue grows for ever. May be
+    NaN.
+    """
     pods = value / target
     return float(math.ceil(pods)) if math.isfinite(pods) else pods
 
 
 def _held(wish: float, least: float, most: float) -> int:
-    # NaN arises from a NaN target alone, which the webhook lets through: Go's int32(NaN) on amd64 is the smallest number, and a
-    # wish below zero is no wish at all.
+    # NaN arises from a NaN target alone, which the webhook lets through: Go's int32(NaN) on amd64 is the smallest
+    # number, and a wish below zero is no wish at all.
     return _INT32_MIN if math.isnan(wish) else int(min(max(wish, least), most, 2**31 - 1))
 
 
 def _delay(delayed: tuple[tuple[int, int], ...], slot: int, pods: int, slots: int) -> tuple[tuple[int, int], ...]:
-    """The wishes of the last `slots` slots that can still be the largest, with this one at the end; the first is the answer.
+    """The wishes of the last `slots` slots that can still be the largest, with this one at the end; the first is the
+    answer.
 
     Source: pkg/autoscaler/aggregation/max/window.go, the ascending minima algorithm.
     """

@@ -1,4 +1,4 @@
-"""How one version of a model replaces another: the state of a running canary, and each decision about it, all of it pure.
+"""How one version of a model replaces another: the state of a running canary, each decision about it, all of it pure.
 
 Used by the promoter. The state is kept as an annotation on the model's Knative Service (`knative.rollout`), so whoever
 reads the Service can go on from there.
@@ -6,8 +6,8 @@ reads the Service can go on from there.
     starting ──ready──► watching ──good──► promoting ──settled──► (over: promoted)
         └───────failed──────┴─────bad────► reverting ──settled──► (over: rolled back)
 
-Source: the thresholds are ours; comparing a canary with its champion in the same minutes, and not with the past, is from
-the Site Reliability Workbook, chapter "Canarying Releases".
+Source: the thresholds are ours; comparing a canary with its champion in the same minutes, and not with the past, is
+from the Site Reliability Workbook, chapter "Canarying Releases".
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def decide(state: Canary, seen: Observation, now: float, limits: Limits) -> tupl
     elif state.phase == "watching":
         decision = _decide_watching(state, seen, in_phase_s, limits)
     else:
-        decision = _decide_settling(seen.revision, in_phase_s, limits)
+        decision = _decide_settling(state, seen.revision, in_phase_s, limits)
     phases: dict[Action, Phase] = {"shift": "watching", "promote": "promoting", "roll_back": "reverting"}
     if decision.action not in phases:
         return state, decision
@@ -204,9 +204,11 @@ def _decide_watching(state: Canary, seen: Observation, in_phase_s: float, limits
     return Decision("wait", f"{seen.probes_ok} of {limits.min_probes} probes answered")
 
 
-def _decide_settling(ready: Readiness, in_phase_s: float, limits: Limits) -> Decision:
+def _decide_settling(state: Canary, ready: Readiness, in_phase_s: float, limits: Limits) -> Decision:
     if ready.status == "True":
         return Decision("finish", "the traffic has settled")
+    if state.phase == "reverting" and state.champion is None:
+        return Decision("finish", "nothing served before, so there is nothing to go back to")
     # The champion's revision answers by name all the while: a template that never gets ready harms nobody.
     if in_phase_s >= limits.ready_s:
         return Decision("finish", f"not settled after {limits.ready_s:g} s: {ready.reason}")

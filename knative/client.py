@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import urllib3
 
@@ -53,12 +53,13 @@ class Conflict(ClusterError):
 class Refused(ClusterError):
     """The API server will not do it; asking again changes nothing until a person changes something.
 
-    reason: the server's own message.
+    reason: the server's own message. status: its HTTP status; 403 is for who grants rights, 400 and 422 for who asked.
     """
 
-    def __init__(self, what: str, reason: str) -> None:
+    def __init__(self, what: str, reason: str, status: int) -> None:
         super().__init__(f"{what}: {reason}")
         self.reason = reason
+        self.status = status
 
 
 class Unreachable(ClusterError, RetryLater):
@@ -84,6 +85,7 @@ class Cluster:
         one, else kubectl's own default. namespace: None takes the context's, or the pod's. Raises Misconfigured.
         """
         # Here, not above: it takes over a second, which a command that talks to no cluster should not pay.
+        import yaml
         from kubernetes import client, config
 
         configuration = client.Configuration()
@@ -95,7 +97,7 @@ class Cluster:
             else:
                 config.load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
                 own = config.list_kube_config_contexts(kubeconfig)[1]["context"].get("namespace", "default")
-        except (config.ConfigException, OSError, ValueError) as e:
+        except (config.ConfigException, yaml.YAMLError, OSError, ValueError) as e:
             seen = kubeconfig or str(token)
             raise Misconfigured("KUBECONFIG", seen, f"a kubeconfig with a current context: {e}") from e
         # What may be tried again is the caller's to say: a library that repeats a POST makes a second object.
@@ -104,8 +106,10 @@ class Cluster:
 
     @property
     def server(self) -> str:
-        """The API server's URL, without a slash at its end."""
-        return str(self._api.configuration.host).rstrip("/")
+        """The API server's URL, without credentials and without a slash at its end."""
+        parts = urlsplit(str(self._api.configuration.host).rstrip("/"))
+        # Credentials in a URL would end up in logs and errors; those of the kubeconfig's user travel in a header.
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     def get(self, kind: str, name: str) -> Object | None:
         """The object, or None where there is none."""
@@ -239,9 +243,11 @@ class Cluster:
             except urllib3.exceptions.HTTPError as e:
                 raise Unreachable(f"{method} {path}: the answer broke off: {e}") from e
             except ValueError as e:
-                raise Refused(f"{method} {path}", f"the answer is no JSON: {response.data[:200]!r}") from e
+                raise Refused(
+                    f"{method} {path}", f"the answer is no JSON: {response.data[:200]!r}", response.status
+                ) from e
         if not isinstance(answer, dict):
-            raise Refused(f"{method} {path}", f"the answer is no object: {response.data[:200]!r}")
+            raise Refused(f"{method} {path}", f"the answer is no object: {response.data[:200]!r}", response.status)
         return answer
 
     def _open(
@@ -288,7 +294,7 @@ def _error(what: str, status: int, body: bytes) -> ClusterError:
         return Conflict(f"{what}: {reason}")
     if status == 429 or status >= 500:
         return Unreachable(f"{what}: {reason}")
-    return Refused(what, reason)
+    return Refused(what, reason, status)
 
 
 def _selector(labels: Mapping[str, str] | None) -> dict[str, str]:

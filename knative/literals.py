@@ -57,7 +57,9 @@ def parse_float(text: str) -> float:
 
 
 def parse_int(text: str, limit: int = INT32_MAX) -> int:
-    """The whole number that strconv.ParseInt reads. Raises OutOfRange beyond -limit-1..limit, ValueError for other text."""
+    """The whole number that strconv.ParseInt reads. Raises OutOfRange beyond -limit-1..limit, ValueError for other
+    text.
+    """
     if not _INTEGER.fullmatch(text):
         raise ValueError(f"{text!r} is not a whole number")
     value = int(text) if len(text) < 40 else limit + 1  # int() of thousands of digits is slow and refused by Python

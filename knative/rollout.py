@@ -1,8 +1,8 @@
-"""The model's Knative Service, read and changed: who serves, what is ready, and every patch of a rollout, all of it pure.
+"""The model's Knative Service, read and changed: who serves, what is ready, every patch of a rollout, all of it pure.
 
-Used by the promoter, which watches a canary, and by `headrace promote` and `rollback`, where a person has decided
-already. A patch holds what is ours alone, and the resourceVersion it was made from: of two writers one is told Conflict,
-and reads again.
+Used by the promoter, which watches a canary, and by `headrace promote` and `rollback`, where a person has decided. A
+patch holds what is ours alone, and the resourceVersion it was made from: of two writers one is told Conflict, and reads
+again.
 
 Source: knative/serving pkg/apis/serving/v1 (TrafficTarget, ServiceStatus), docs "Traffic management".
 """
@@ -37,11 +37,12 @@ def canary_of(service: Object) -> Canary | None:
 
 def version_of(revision_or_template: Object) -> str | None:
     """The model version that a Revision, or a Service's `spec.template`, serves; None: it is no predictor of ours."""
-    for container in revision_or_template["spec"].get("containers") or ():
-        for variable in container.get("env") or ():
-            if variable.get("name") == VERSION_VARIABLE:
-                return variable.get("value") or None
-    return None
+    return _value(revision_or_template, VERSION_VARIABLE)
+
+
+def model_of(service: Object) -> str | None:
+    """The model that a Service serves; None: it is no predictor of ours."""
+    return _value(service["spec"]["template"], MODEL_VARIABLE)
 
 
 def readiness(obj: Object) -> Readiness:
@@ -75,6 +76,18 @@ def newest_revision(service: Object) -> str | None:
     return name
 
 
+def tagged_revision(service: Object, tag: str) -> str | None:
+    """The revision that a tag leads to; None until the route is there."""
+    targets = (service.get("status") or {}).get("traffic") or ()
+    return next((t.get("revisionName") for t in targets if t.get("tag") == tag), None)
+
+
+def is_split(service: Object) -> bool:
+    """Whether several revisions share the traffic, which outside of a rollout a person has arranged."""
+    targets = (service.get("status") or {}).get("traffic") or ()
+    return len({t.get("revisionName") for t in targets if t.get("percent")}) > 1
+
+
 def tag_url(service: Object, tag: str) -> str | None:
     """Where the revision under `tag` answers a client inside the platform; None until the route is there.
 
@@ -98,6 +111,17 @@ def tag_url(service: Object, tag: str) -> str | None:
 
 
 # Changing a Service: JSON merge patches, which hold only what is ours
+
+
+def first_service(template: Object, model: str, state: Canary) -> Object:
+    """The Service `model`, as the manifest `template` says, serving `state.version`; nothing served before."""
+    service = deepcopy(template)
+    metadata = service["metadata"]
+    metadata["name"] = model
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), CANARY_ANNOTATION: state.to_annotation()}
+    container = service["spec"]["template"]["spec"]["containers"][0]
+    container["env"] = _with(container, {MODEL_VARIABLE: model, VERSION_VARIABLE: state.version})
+    return service
 
 
 def start_patch(service: Object, state: Canary) -> Object:
@@ -181,13 +205,27 @@ def _template(service: Object, version: str) -> Object:
     containers = deepcopy(template["spec"]["containers"])
     # A merge patch replaces lists whole, so the list is the live one with our one value in it.
     ours = next((c for c in containers if _variables(c).keys() & {MODEL_VARIABLE, VERSION_VARIABLE}), containers[0])
-    others = [v for v in ours.get("env") or () if v.get("name") != VERSION_VARIABLE]
-    ours["env"] = [*others, {"name": VERSION_VARIABLE, "value": version}]
+    ours["env"] = _with(ours, {VERSION_VARIABLE: version})
     patch: Object = {"spec": {"containers": containers}}
     if (template.get("metadata") or {}).get("name"):
         # A revision named by hand is that one revision: Knative would refuse another content under its name.
         patch["metadata"] = {"name": None}
     return patch
+
+
+def _with(container: Mapping[str, Any], values: Mapping[str, str]) -> list[Object]:
+    """The container's environment with `values` in it; what is there keeps its place, what is new comes last."""
+    env = [
+        {"name": v["name"], "value": values[v["name"]]} if v["name"] in values else v
+        for v in container.get("env") or ()
+    ]
+    return env + [{"name": n, "value": v} for n, v in values.items() if n not in _variables(container)]
+
+
+def _value(template: Object, name: str) -> str | None:
+    containers = template["spec"].get("containers") or ()
+    found = (_variables(container).get(name) for container in containers)
+    return next((str(value) for value in found if value), None)
 
 
 def _variables(container: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,8 @@ ALL_KEYS = (
 class Config:
     """ConfigMap `config-autoscaler` of namespace `knative-serving`: what holds where no annotation says otherwise.
 
-    A field is the key in snake_case; `_ns` marks durations (nanoseconds). Keys not listed are passed over, as Knative does.
+    A field is the key in snake_case; `_ns` marks durations (nanoseconds). Keys not listed are passed over, as Knative
+    does.
     """
 
     pod_autoscaler_class: str = KPA
@@ -218,10 +219,11 @@ class Spec:
 def resolve(
     annotations: Mapping[str, str], config: Config, container_concurrency: int = 0, reachable: bool = True
 ) -> Spec:
-    """The spec that these settings make: an annotation over the ConfigMap, containerConcurrency a cap on a concurrency target.
+    """The spec that these settings make: an annotation over the ConfigMap, containerConcurrency a cap on a concurrency
+    target.
 
-    container_concurrency: `spec.containerConcurrency`, 0 for no limit. An annotation that does not parse counts as absent:
-    refusing it was the webhook's part.
+    container_concurrency: `spec.containerConcurrency`, 0 for no limit. An annotation that does not parse counts as
+    absent: refusing it was the webhook's part.
     """
     metric = METRIC.read(annotations, str, CONCURRENCY)
     if metric == RPS:

@@ -1,4 +1,5 @@
-"""Averages over the last seconds of a metric, as Knative's autoscaler sees them; immutable, so a state can be kept and replayed.
+"""Averages over the last seconds of a metric, as Knative's autoscaler sees them; immutable, so a state can be kept and
+replayed.
 
 One bucket per second; a scrape adds into the bucket of its second, and seconds without a scrape are zeros. Called by
 `knative.autoscaler`. Sums run in the same order as Go's, so that the last bit agrees.
@@ -109,7 +110,8 @@ def _smoothing(buckets: int) -> float:
 
 
 def _power(base: float, exponent: float) -> float:
-    """base ** exponent as Go computes it, for base > 0 and exponent > 0: C's pow differs in the last bits, decisions then too.
+    """base ** exponent as Go computes it, for base > 0 and exponent > 0: C's pow differs in the last bits, decisions
+    then too.
 
     Source: Go's src/math/pow.go.
     """

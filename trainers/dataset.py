@@ -65,7 +65,7 @@ class Column:
         if self.codes is not None:
             return self.codes < 0
         assert self.values is not None
-        return np.isnan(self.values)
+        return np.isnan(self.values)  # type: ignore[no-any-return]
 
     def tensor(self) -> npt.NDArray[Any]:
         """As the graph takes it: (n, 1) float32 with NaN, or (n, 1) text with "" for missing."""
@@ -223,11 +223,15 @@ def _numbers(
 ) -> Column:
     too_large = np.flatnonzero(np.abs(values) > FLOAT32_MAX)
     what = f"is too large for {shown(name)}: models compute in float32, to {FLOAT32_MAX:.2g}"
-    faults.of_rows("number too large", table.lines[too_large].tolist(), name, lambda i: f"{values[too_large[i]]} {what}")
+    faults.of_rows(
+        "number too large", table.lines[too_large].tolist(), name, lambda i: f"{values[too_large[i]]} {what}"
+    )
     values = np.where(np.abs(values) > FLOAT32_MAX, np.nan, values)
     large = values[np.abs(values) > EXACT_IN_FLOAT32]
     if len(large) and (whole or np.all(large == np.round(large))):
-        notes.append(f"{shown(name)} holds whole numbers beyond {EXACT_IN_FLOAT32:,}; float32 keeps about 7 digits of them")
+        notes.append(
+            f"{shown(name)} holds whole numbers beyond {EXACT_IN_FLOAT32:,}; float32 keeps about 7 digits of them"
+        )
     return Column(name, values=values)
 
 

@@ -84,6 +84,8 @@ class Faults:
 
     def of_rows(self, kind: str, lines: Sequence[int], column: str | None, what: Callable[[int], str]) -> None:
         """A fault of several rows. lines: their line numbers, ascending; what: the sentence for the i-th of them."""
+        if not lines:
+            return
         self.counts[kind] += len(lines)
         self.broken.update(lines)
         shown = enumerate(lines[:MAX_REASONS])
@@ -129,7 +131,9 @@ def read(file: Path) -> Table:
 
 
 def shown(cell: object) -> str:
-    """A cell as a reason quotes it."""
+    """A cell as a reason quotes it, or a class; numbers stand without quotes."""
+    if isinstance(cell, int):
+        return str(cell)
     text = str(cell)
     return repr(text if len(text) <= SHOWN_CELL else text[:SHOWN_CELL] + "…")
 
@@ -144,7 +148,9 @@ def _read_csv(file: Path) -> Table:
     raw = file.read_bytes()
     text = _decoded(raw)
     if not text.strip():
-        raise _refuse("empty file", "the file is empty; expected a header line with the names of the columns, then rows")
+        raise _refuse(
+            "empty file", "the file is empty; expected a header line with the names of the columns, then rows"
+        )
     delimiter, names = _header(text)
     _check_names(names)
     ragged: list[tuple[int, int]] = []
@@ -252,7 +258,9 @@ def _without_blank_lines(
 
 
 def _encoded(column: pa.ChunkedArray) -> Text:
-    array = column.dictionary_encode().combine_chunks() if column.num_chunks != 1 else column.chunk(0).dictionary_encode()
+    array = (
+        column.dictionary_encode().combine_chunks() if column.num_chunks != 1 else column.chunk(0).dictionary_encode()
+    )
     if isinstance(array, pa.ChunkedArray):  # no chunk at all: a header without rows
         return Text(np.empty(0, np.int32), pa.array([], pa.string()))
     codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import pwd
 import os
+import pwd
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -116,7 +116,7 @@ def command_of(
 
 
 def unsupported_volumes(pod: Object) -> tuple[str, ...]:
-    """The mounts that a process without a container cannot see, as `name at path`. An emptyDir at /tmp is its TMPDIR."""
+    """The mounts that a process without a container cannot see, as `name at path`; an emptyDir at /tmp is TMPDIR."""
     volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
     return tuple(
         f"{mount['name']} at {mount.get('mountPath')}"
@@ -127,7 +127,7 @@ def unsupported_volumes(pod: Object) -> tuple[str, ...]:
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
-    """`$(NAME)` replaced where NAME is known, `$$` a plain `$`. Source: kubernetes third_party/forked/golang/expansion."""
+    """`$(NAME)` replaced where NAME is known; `$$` is `$`. Source: kubernetes third_party/forked/golang/expansion."""
 
     def one(match: re.Match[str]) -> str:
         if match[1] == "$":

@@ -46,6 +46,8 @@ async def read_event(request: web.BaseRequest) -> CloudEvent:
         return binding.receive(headers, body, parse_data=False)[0]
     except Rejected as e:
         raise Refused(400, str(e), e.faults) from e
+    except UnicodeError as e:
+        raise Refused(400, f"a header is not UTF-8: {e}") from e
 
 
 async def _read_body(request: web.BaseRequest) -> bytes:

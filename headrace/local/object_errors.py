@@ -12,14 +12,20 @@ Raised by `headrace.local.objects` (from where others import them) and by the AP
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from eventing.errors import HeadraceError
 
 
 class ObjectError(HeadraceError):
-    """A request that the API refuses, with what the Kubernetes Status object says of it."""
+    """A request that the API refuses, with what the Kubernetes Status object says of it.
 
-    def __init__(self, status_code: int, reason: str, message: str) -> None:
+    causes: each fault as a StatusCause (reason, message, field); kubectl prints them one by one.
+    """
+
+    def __init__(self, status_code: int, reason: str, message: str, causes: Sequence[Mapping[str, str]] = ()) -> None:
         super().__init__(message)
+        self.causes = tuple(causes)
         self.status_code = status_code
         self.reason = reason
         self.message = message
@@ -42,15 +48,15 @@ class AlreadyExists(ObjectError):
 class Conflict(ObjectError):
     """The object changed since it was read: read it again, and try again."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(409, "Conflict", message)
+    def __init__(self, message: str, causes: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(409, "Conflict", message, causes)
 
 
 class Invalid(ObjectError):
     """The object breaks its kind's rules; the message names every fault."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(422, "Invalid", message)
+    def __init__(self, message: str, causes: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(422, "Invalid", message, causes)
 
 
 class Expired(ObjectError):

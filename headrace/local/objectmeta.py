@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from headrace.local import kinds
+from headrace.local import defaults, kinds
 from headrace.local.object_errors import Conflict, Invalid, NotFound
 
 Object = dict[str, Any]
@@ -98,6 +98,7 @@ def with_spec(old: Object, new: Object) -> Object:
     if "managedFields" not in meta and "managedFields" in old_meta:
         meta["managedFields"] = old_meta["managedFields"]
     new["apiVersion"] = old["apiVersion"]
+    defaults.apply(new)
     if wish(new) != wish(old) and "generation" in meta:
         meta["generation"] += 1
     return new

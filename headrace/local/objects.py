@@ -25,13 +25,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from eventing.errors import Misconfigured
-from headrace.local import kinds, objectmeta
+from headrace.local import defaults, kinds, objectmeta
 from headrace.local.object_errors import AlreadyExists, Conflict, Expired, Invalid, NotFound, ObjectError
 from headrace.local.objectmeta import Object, set_condition, timestamp
 
@@ -160,6 +161,7 @@ class Objects:
             meta.pop(server_set, None)
         if "spec" in new:
             meta["generation"] = 1
+        defaults.apply(new)
         if dry_run:
             return new
         return self._commit([(ADDED, new, None)], durable=True)[0].object()
@@ -242,7 +244,8 @@ class Objects:
         """The changes after `resource_version`, in order. Raises Expired when they are not all kept."""
         if resource_version < self._oldest or resource_version > self._resource_version:
             raise Expired(f"too old resource version: {resource_version} ({self._oldest})")
-        return [change for change in self._history if change.resource_version > resource_version]
+        newer = takewhile(lambda change: change.resource_version > resource_version, reversed(self._history))
+        return list(newer)[::-1]
 
     def _find(self, kind: str, namespace: str, name: str) -> _Stored | None:
         return self._stored.get(kind, {}).get((namespace if kinds.is_namespaced(kind) else "", name))
@@ -266,7 +269,7 @@ class Objects:
     def _remove(self, obj: Object, propagation: str) -> Object:
         """Delete the object and, unless told to leave them as orphans, its dependents, in one transaction."""
         removed: Victims = [obj]
-        released: Writes = []
+        released: dict[str, Object] = {}
         gone = {obj["metadata"]["uid"]}
         for victim in removed:  # grows while it runs: dependents of dependents
             for dependent in self._dependents(victim):
@@ -278,15 +281,17 @@ class Objects:
                 inside = victim["kind"] == "Namespace"
                 if not inside and (others or (propagation == "Orphan" and victim is obj)):
                     meta["ownerReferences"] = others
-                    released.append((MODIFIED, dependent, None))
-                elif meta.get("finalizers") and not inside:
+                    released[meta["uid"]] = dependent
+                elif not inside and meta.get("finalizers"):
                     meta.setdefault("deletionTimestamp", timestamp(self._clock()))
-                    released.append((MODIFIED, dependent, None))
+                    released[meta["uid"]] = dependent
                 else:
                     gone.add(meta["uid"])
                     removed.append(dependent)
-        changes: Writes = [(DELETED, victim, None) for victim in removed]
-        return self._commit(changes + released, durable=True)[0].object()
+        writes: Writes = [(DELETED, victim, None) for victim in removed]
+        # Released by one owner, yet removed with another: removed.
+        writes += [(MODIFIED, dependent, None) for uid, dependent in released.items() if uid not in gone]
+        return self._commit(writes, durable=True)[0].object()
 
     def _dependents(self, owner: Object) -> Iterator[Object]:
         uid, name = owner["metadata"]["uid"], owner["metadata"]["name"]

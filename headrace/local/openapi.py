@@ -1,7 +1,7 @@
 """The OpenAPI v3 documents of the laptop's Kubernetes API: what kubectl asks before it patches, and explains from.
 
-kubectl looks for three things. `x-kubernetes-group-version-kind` finds a kind's schema; the `fieldValidation` and `dryRun`
-parameters of a patch tell it that the server checks fields; the merge keys tell it how to patch lists strategically.
+kubectl looks for three things. `x-kubernetes-group-version-kind` finds a kind's schema; the `fieldValidation` and
+`dryRun` parameters of a patch tell it that the server checks fields; the merge keys tell it how to patch lists.
 Source: kubectl pkg/explain/v2 and pkg/cmd/apply/patcher.go; client-go's openapi3 package.
 """
 
@@ -28,6 +28,10 @@ SCALARS: Mapping[str, JsonValue] = {
     "bytes": {"type": "string", "format": "byte"},
     "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
 }
+# The older document, empty but for its version (field 1 of gnostic's Document): kubectl asks for it about a kind that
+# the newer does not list, and must not fail before it can say "no matches for kind".
+V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+V2 = b"\x0a\x032.0"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"

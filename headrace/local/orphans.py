@@ -48,7 +48,7 @@ def kill_run(run: str) -> int:
 def start_watchdog(run: str) -> subprocess.Popen[bytes]:
     """The watchdog of this process; closing its stdin, or the end of this process, sets it to work and ends it."""
     return subprocess.Popen(
-        [sys.executable, "-I", "-m", "headrace.local.orphans", run],
+        [sys.executable, "-I", __file__, run],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -81,7 +81,7 @@ def _environment(process: psutil.Process) -> Mapping[str, str]:
 
 
 def main() -> int:
-    """The watchdog: `python -m headrace.local.orphans RUN`, until its standard input ends."""
+    """The watchdog: `python orphans.py RUN`, until its standard input ends."""
     # A Ctrl-C or a shutdown is for the platform to handle; the watchdog ends after it, whatever it does.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

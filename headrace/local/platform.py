@@ -134,14 +134,23 @@ class Platform:
         self.broker = Broker(self.objects, home / "events.db", self.addresses)
         self.job_sinks = JobSinks(self.objects, home, self.addresses)
         self.api = KubernetesAPI(self.objects, self.token, self.processes.log_file)
-        self.console = Console(self.objects, self.broker, settings.home, registry)
+        self.console = Console(self.objects, self._newest_events, (home / "store").as_uri(), registry)
 
     async def serve(self) -> None:
         """Start everything, apply the manifests, tell where it answers, and wait for `stop`."""
         server = web.Server(self.door)
         runner = web.ServerRunner(server, handle_signals=False, access_log=None)
         await runner.setup()
-        parts = (self.processes, self.reconciler, self.gateway, self.scaler, self.broker, self.job_sinks)
+        parts = (
+            self.api,
+            self.processes,
+            self.reconciler,
+            self.gateway,
+            self.scaler,
+            self.broker,
+            self.job_sinks,
+            self.console,
+        )
         try:
             for part in parts:
                 await part.start()
@@ -190,6 +199,9 @@ class Platform:
             {"error": f"nothing answers at {path}; try /svc/NAMESPACE/NAME/…, /broker/NAMESPACE/NAME, /console"},
             status=404,
         )
+
+    async def _newest_events(self, count: int) -> list[dict[str, Any]]:
+        return await self.broker.newest(config.NAMESPACE, config.BROKER, count)
 
     async def _apply_manifests(self) -> None:
         """The rooms' YAML through our own API, by server-side apply, as `kubectl apply --server-side` would."""

@@ -7,29 +7,32 @@ Source: knative/eventing pkg/reconciler/broker/trigger/trigger.go, pkg/apis/even
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from headrace.local import delivery, filters, objects
+from headrace.local import conditions, delivery, filters
 from headrace.local.addresses import Addresses
+from headrace.local.conditions import TRUE, Conditions
 
 BROKER_CLASS = "MTChannelBasedBroker"
 BROKER_CLASS_KEY = "eventing.knative.dev/broker.class"
 
 Object = Mapping[str, Any]
 Exists = Callable[[str, str, str], bool]
-Conditions = dict[str, tuple[str, str, str]]  # type to status, reason, message
-_TRUE = ("True", "", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a destination is: its URL, or why it has none."""
+    """Where a destination is.
+
+    url: None where nothing answers there yet; `fault` says why. intended: the URL all the same, where one can be told.
+    """
 
     url: str | None
     fault: str = ""
+    intended: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,35 +95,35 @@ def resolve(destination: Object, namespace: str, addresses: Addresses, exists: E
     ref = destination.get("ref")
     try:
         url = addresses.destination(dict(destination), namespace)
-    except ValueError as e:
-        return Address(None, str(e))
+    except (ValueError, KeyError) as e:
+        return Address(None, f"the destination cannot be addressed: {e}")
     if ref is not None and not exists(ref["kind"], ref.get("namespace") or namespace, ref["name"]):
-        return Address(None, f'{ref["kind"]} "{ref["name"]}" does not exist')
-    return Address(url)
+        return Address(None, f'{ref["kind"]} "{ref["name"]}" does not exist', url)
+    return Address(url, intended=url)
 
 
 def trigger_status(trigger: Object, of: Subscription, now: datetime) -> dict[str, Any]:
     """The Trigger's status."""
-    conditions: Conditions = {
-        "BrokerReady": _TRUE,
+    parts: Conditions = {
+        "BrokerReady": TRUE,
         "DeadLetterSinkResolved": _dead_letter_condition(of.dead_letter),
-        "DependencyReady": _TRUE,
-        "SubscriberResolved": _TRUE,
-        "SubscriptionReady": _TRUE,
+        "DependencyReady": TRUE,
+        "SubscriberResolved": TRUE,
+        "SubscriptionReady": TRUE,
     }
     if not of.broker_exists:
-        conditions["BrokerReady"] = ("False", "BrokerDoesNotExist", f'Broker "{of.broker}" does not exist')
+        parts["BrokerReady"] = ("False", "BrokerDoesNotExist", f'Broker "{of.broker}" does not exist')
     if of.subscriber.url is None:
-        conditions["SubscriberResolved"] = ("False", "Unable to get the Subscriber's URI", of.subscriber.fault)
+        parts["SubscriberResolved"] = ("False", "Unable to get the Subscriber's URI", of.subscriber.fault)
     if of.invalid is not None:
-        conditions["SubscriptionReady"] = ("False", *of.invalid)
+        parts["SubscriptionReady"] = ("False", *of.invalid)
     fields: dict[str, Any] = {}
     if of.subscriber.url is not None:
         fields["subscriberUri"] = of.subscriber.url
     if of.dead_letter is not None and of.dead_letter.url is not None:
         fields["deadLetterSinkUri"] = of.dead_letter.url
     order = ("BrokerReady", "SubscriptionReady", "SubscriberResolved", "DeadLetterSinkResolved", "DependencyReady")
-    return _status(trigger, fields, conditions, order, now)
+    return conditions.status(trigger, fields, parts, order, now)
 
 
 def broker_status(broker: Object, addresses: Addresses, exists: Exists, now: datetime) -> dict[str, Any]:
@@ -131,25 +134,14 @@ def broker_status(broker: Object, addresses: Addresses, exists: Exists, now: dat
     fields: dict[str, Any] = {"address": {"name": "http", "url": addresses.broker(meta["namespace"], meta["name"])}}
     if dead_letter is not None and dead_letter.url is not None:
         fields["deadLetterSinkUri"] = dead_letter.url
-    conditions: Conditions = {
-        "Addressable": _TRUE,
+    parts: Conditions = {
+        "Addressable": TRUE,
         "DeadLetterSinkResolved": _dead_letter_condition(dead_letter),
-        "FilterReady": _TRUE,
-        "IngressReady": _TRUE,
-        "TriggerChannelReady": _TRUE,
+        "FilterReady": TRUE,
+        "IngressReady": TRUE,
+        "TriggerChannelReady": TRUE,
     }
-    return _status(broker, fields, conditions, tuple(conditions), now)
-
-
-def job_sink_status(job_sink: Object, addresses: Addresses, label: str, now: datetime) -> dict[str, Any]:
-    """The JobSink's status. label: the one that its Jobs carry its name under."""
-    meta = job_sink["metadata"]
-    fields: dict[str, Any] = {
-        "address": {"name": "http", "url": addresses.job_sink(meta["namespace"], meta["name"])},
-        "job": {"selector": f"{label}={meta['name']}"},
-    }
-    conditions: Conditions = {"Addressable": _TRUE}
-    return _status(job_sink, fields, conditions, tuple(conditions), now)
+    return conditions.status(broker, fields, parts, tuple(parts), now)
 
 
 def _dead_letter_condition(dead_letter: Address | None) -> tuple[str, str, str]:
@@ -157,22 +149,4 @@ def _dead_letter_condition(dead_letter: Address | None) -> tuple[str, str, str]:
         return ("True", "DeadLetterSinkNotConfigured", "No dead letter sink is configured.")
     if dead_letter.url is None:
         return ("False", "Unable to get the dead letter sink's URI", dead_letter.fault)
-    return _TRUE
-
-
-def _status(
-    obj: Object, fields: Mapping[str, Any], conditions: Conditions, order: Sequence[str], now: datetime
-) -> dict[str, Any]:
-    """A Knative status: Ready repeats the first of `order` that is not True; conditions stand by name."""
-    broken = next((conditions[type] for type in order if conditions[type][0] != "True"), None)
-    everything = {**conditions, "Ready": _TRUE if broken is None else broken}
-    old = obj.get("status", {}).get("conditions", [])
-    status: dict[str, Any] = {
-        "observedGeneration": obj["metadata"].get("generation", 1),
-        **fields,
-        "conditions": [dict(c) for c in old if c["type"] in everything],
-    }
-    for type in sorted(everything):
-        value, reason, message = everything[type]
-        objects.set_condition(status, type, value, reason, message, now=now)
-    return status
+    return TRUE

@@ -52,7 +52,7 @@ def table(kind: str, items: Sequence[Mapping[str, Any]], meta: JsonValue, now: d
 
 
 def duration(span: timedelta) -> str:
-    """A length of time as kubectl shows it: 45s, 3m12s, 5h3m, 2d4h. Source: apimachinery util/duration HumanDuration."""
+    """A length of time as kubectl shows it: 45s, 3m12s, 5h3m, 2d4h. Source: apimachinery util/duration."""
     seconds = int(span.total_seconds())
     if seconds < 0:
         return "0s"

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
@@ -50,7 +51,7 @@ ROWS: tuple[dict[str, Any], ...] = (
 
 @functools.cache
 def frame(rows: int = 300, seed: int = 7) -> tuple[pd.DataFrame, np.ndarray]:
-    """Rows as a trainer sees them, and their labels: late when the delay at departure was long, less so over distance."""
+    """Rows as a trainer sees them, and their labels: late after a long delay, less so over a distance."""
     rng = np.random.default_rng(seed)
     data = pd.DataFrame(
         {
@@ -159,7 +160,7 @@ def manifest(name: str = "flights", version: str = VERSION, **changes: Any) -> M
 def build_package(
     folder: Path, name: str = "flights", version: str = VERSION, *, seed: int = 42, trees: int = 20, **changes: Any
 ) -> Path:
-    """A full valid package as the folder `folder/version`; another seed is another forest, `changes` go to model.json."""
+    """A full valid package as `folder/version`; another seed is another forest, `changes` go to model.json."""
     package = folder / version
     package.mkdir(parents=True)
     content = onnx_bytes(trees, seed)
@@ -186,3 +187,18 @@ def _categorical(values: np.ndarray) -> dict[str, Any]:
     names, counts = np.unique(values, return_counts=True)
     shares = dict(zip(map(str, names), (counts / len(values)).tolist(), strict=True))
     return {"kind": "categorical", "shares": shares, "other": 0.0, "missing": 0.0}
+
+
+def build_gather(folder: Path) -> Path:
+    """A foreign model without model.json: one INT64 tensor in, a table's float out; an index over 2 fails inside."""
+    table = helper.make_tensor("table", TensorProto.FLOAT, [3], [10.0, 20.0, 30.0])
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "index"], ["value"])],
+        "gather",
+        [helper.make_tensor_value_info("index", TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["n"])],
+        [table],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return folder

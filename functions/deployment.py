@@ -1,0 +1,50 @@
+"""What a model's first version is made of: the Knative Service and the Trigger of the manifest, under the model's name.
+
+Used by the promoter. `functions/manifests/predictor.yaml` is the one place that says how a model is served; here only
+names and the version are put in.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from knative import rollout
+from knative.canary import Canary
+
+Object = dict[str, Any]
+
+MANIFEST = "predictor.yaml"
+
+
+def service(model: str, first: Canary) -> Object:
+    """The Service that serves `first.version`, with the rollout already noted on it."""
+    return rollout.first_service(_of_kind("Service"), model, first)
+
+
+def trigger(model: str) -> Object:
+    """The Trigger that brings the Broker's `prediction.requested` events about `model` to its Service."""
+    found = _of_kind("Trigger")
+    found["metadata"]["name"] = f"{model}-predictions"
+    _set_subject(found["spec"], model)
+    found["spec"]["subscriber"]["ref"]["name"] = model
+    return found
+
+
+def _set_subject(spec: Object, model: str) -> None:
+    """Puts the model wherever the Trigger asks for a subject, in either form of filter."""
+    attributes = [(spec.get("filter") or {}).get("attributes")]
+    for dialect in spec.get("filters") or ():
+        attributes += [part.get("exact") for part in (dialect, *dialect.get("all", ()))]
+    for wanted in filter(None, attributes):
+        if "subject" in wanted:
+            wanted["subject"] = model
+
+
+def _of_kind(kind: str) -> Object:
+    text = resources.files("functions").joinpath("manifests", MANIFEST).read_text(encoding="utf-8")
+    found: Object = next(o for o in yaml.safe_load_all(text) if o and o["kind"] == kind)
+    found["metadata"].pop("namespace", None)  # the promoter's own namespace is meant
+    return found

@@ -1,0 +1,105 @@
+"""The predictor's process: `python -m functions.predictor`.
+
+The port opens first and readiness says 503 with the reason; the model is fetched, loaded and proved beside it. On
+SIGTERM readiness fails at once, requests still arriving are answered for the drain time, those in flight to their end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from eventing import server
+from eventing.sender import Sender
+from eventing.settings import run
+from functions.predictor import ENTERED
+from functions.predictor.app import App
+from functions.predictor.catalog import Catalog
+from functions.predictor.phases import Phases, process_birth
+from functions.predictor.settings import Settings
+from functions.store import Store
+
+if TYPE_CHECKING:
+    from functions.predictor.sampler import Sampler
+
+FLUSH_S = 5.0  # what waits to be told to the sink may take this long after the last answer
+
+log = logging.getLogger(__name__)
+
+
+class Process:
+    """One predictor, from its start to its last answer. Raises Misconfigured for a setting that cannot work."""
+
+    def __init__(self, settings: Settings, phases: Phases) -> None:
+        self._settings = settings
+        self._phases = phases
+        self._store = Store.open(settings.store)
+        self._sink = Sender(settings.sink) if settings.sink else None
+        self._catalog = Catalog({settings.model: settings.version})
+        self._app = App(self._catalog, settings.max_body_bytes)
+        self._stopping = threading.Event()
+        self._sampler: Sampler | None = None
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT and the drain after it. To be called from the main thread."""
+        server.serve(
+            self._app,
+            self._settings.port,
+            self._settings.host,
+            blocking_threads=self._settings.concurrency,
+            on_listening=self._listening,
+            on_drained=self._flush,
+        )
+
+    def _listening(self, port: int) -> None:
+        # The server's own handler ends the server at once; the drain comes before it.
+        finish = signal.getsignal(signal.SIGTERM)
+        assert callable(finish)
+
+        def drain(number: int, frame: FrameType | None) -> None:
+            if self._catalog.draining:
+                finish(number, frame)  # asked twice: whoever asks is in a hurry
+                return
+            self._catalog.draining = True
+            self._stopping.set()
+            timer = threading.Timer(self._settings.drain_s, finish, (number, None))
+            timer.daemon = True
+            timer.start()
+
+        signal.signal(signal.SIGTERM, drain)
+        signal.signal(signal.SIGINT, drain)
+        threading.Thread(target=self._start, name="start", daemon=True).start()
+
+    def _start(self) -> None:
+        """Make the model ready, beside the open port."""
+        model = self._settings.model
+        try:
+            from functions.predictor import start  # numpy and onnxruntime: most of a cold start, hence not before
+
+            self._phases.imported()
+            if self._sink is not None and self._settings.samples_per_s > 0:
+                self._sampler = start.sampler(self._settings, self._sink)
+            start.start(
+                self._settings, self._store, self._catalog, self._app, self._sampler, self._phases, self._stopping
+            )
+        except Exception as e:
+            log.exception("%s cannot start", model)
+            self._catalog.waits(model, f"the start failed: {type(e).__name__}: {e}")
+
+    def _flush(self) -> None:
+        if self._sampler is not None:
+            self._sampler.close(FLUSH_S)
+
+
+def main(environ: Mapping[str, str]) -> None:
+    settings = Settings.from_environment(environ)
+    Process(settings, Phases(process_birth(ENTERED), ENTERED)).run()
+
+
+if __name__ == "__main__":
+    run(main, os.environ)

@@ -1,0 +1,119 @@
+"""What a protocol is made of: routes, answers, refusals. No protocol knows Flask, so that none of them pays for it.
+
+Source: statuses and the key `error` are what tritonclient, kserve and TensorFlow Serving's clients expect
+(Open Inference Protocol V2, "Inference errors"; TensorFlow Serving's REST API, "Error").
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from eventing.errors import HeadraceError, Rejected, RetryLater
+
+if TYPE_CHECKING:
+    from functions.predictor.catalog import Catalog
+
+BAD_REQUEST, NOT_FOUND, TOO_LARGE, UNSUPPORTED_MEDIA, FAILED, UNSUPPORTED, UNAVAILABLE = (
+    400,
+    404,
+    413,
+    415,
+    500,
+    501,
+    503,
+)
+JSON_CONTENT_TYPE = "application/json"
+MAX_FAULTS = 20  # enough to mend a request by; the rest is counted
+
+Environ = Mapping[str, Any]
+"""The WSGI environment of a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response: `body` is bytes of `content_type`."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON_CONTENT_TYPE
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Refusal(HeadraceError):
+    """A request that gets an error, with the HTTP status that the protocol's clients expect.
+
+    faults: every fault found, each a sentence: which input, what was seen, what the signature says.
+    """
+
+    def __init__(
+        self, status: int, reason: str, faults: Sequence[str] = (), retry_after_s: float | None = None
+    ) -> None:
+        named = list(faults[:MAX_FAULTS])
+        if len(faults) > MAX_FAULTS:
+            named.append(f"and {len(faults) - MAX_FAULTS} more")
+        super().__init__(f"{reason}: " + "; ".join(named) if named else reason)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+    def answer(self) -> Answer:
+        headers = () if self.retry_after_s is None else (("Retry-After", str(max(1, round(self.retry_after_s)))),)
+        return Answer(self.status, orjson.dumps({"error": str(self)}), headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path of a protocol.
+
+    path: as Flask writes it; of a prediction with `<model>` and perhaps `<version>`.
+    handle: of a prediction `(served, body, environ)`, else `(catalog, **variables of the path)`.
+    predicts: whether it asks a model; such paths skip Flask once the model is ready.
+    """
+
+    method: str
+    path: str
+    handle: Callable[..., Answer]
+    predicts: bool = False
+
+
+def json_answer(value: Any, status: int = 200) -> Answer:
+    """`value` as JSON; arrays of numbers too, NaN and infinities as null."""
+    return Answer(status, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object in a request's body; NaN and Infinity may stand bare, as TensorFlow Serving's clients write them.
+
+    Raises Refusal (400) for anything else.
+    """
+    try:
+        value = orjson.loads(body)
+    except ValueError:
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError) as e:
+            raise Refusal(BAD_REQUEST, f"the body is not JSON: {e}") from e
+    if not isinstance(value, dict):
+        raise Refusal(BAD_REQUEST, f"the body is a JSON {type(value).__name__}; expected an object")
+    return value
+
+
+def view(route: Route, catalog: Catalog, variables: Mapping[str, str]) -> Answer:
+    """The answer of a route that predicts nothing, its refusal included."""
+    try:
+        return route.handle(catalog, **variables)
+    except Refusal as e:
+        return e.answer()
+
+
+def refused(error: Refusal | Rejected | RetryLater) -> Answer:
+    """The answer that a verdict becomes over HTTP."""
+    if isinstance(error, Refusal):
+        return error.answer()
+    if isinstance(error, RetryLater):
+        return Refusal(UNAVAILABLE, str(error), retry_after_s=error.after_s).answer()
+    return Refusal(BAD_REQUEST, str(error)).answer()

@@ -1,0 +1,90 @@
+"""The event prediction.made of an answer: what was asked and answered, as far as 64 KiB hold it.
+
+Used by the CloudEvents protocol for its reply and by the sampler for predictions over HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from eventing import contract
+from eventing.errors import Rejected
+from functions.predictor.catalog import Prediction, Query, Served
+from functions.tensors import Array
+
+# Room for everything else in the data: names, version, revision, latency.
+_ENVELOPE_BYTES = 2048
+SCORES = "probabilities"  # the output whose last column is told as `score`, as in a package's baseline
+
+
+def source(instance: str) -> str:
+    """The source of this process's events; instance: its Revision, or the model's name outside Knative."""
+    return f"/headrace/functions/{instance}"
+
+
+def prediction_made(served: Served, prediction: Prediction, outputs: Any) -> contract.PredictionMade:
+    """The event's data; the features and answers of as many leading rows as fit beside `outputs`.
+
+    outputs: the answer's body, plain JSON. Raises Rejected when it alone is more than an event may carry.
+    """
+    rows = prediction.query.rows
+    room = contract.MAX_DATA_BYTES - _ENVELOPE_BYTES - len(json.dumps(outputs))
+    if room < 0:
+        raise Rejected(
+            f"the answer to {rows} rows does not fit into an event of {contract.MAX_DATA_BYTES} bytes; "
+            "ask for fewer rows at once, or over HTTP"
+        )
+    kept = rows
+    features, answers = features_of(served, prediction, kept), answers_of(prediction, kept)
+    while kept and len(json.dumps([features, answers])) > room:
+        kept //= 2
+        features, answers = features_of(served, prediction, kept), answers_of(prediction, kept)
+    return contract.PredictionMade(
+        model=served.name,
+        version=served.version,
+        outputs=outputs,
+        latency_ms=round(prediction.latency_ms, 3),
+        rows=rows,
+        features=features if kept and features else None,
+        answers=answers if kept and answers else None,
+        revision=served.revision,
+    )
+
+
+def head(prediction: Prediction, rows: int) -> Prediction:
+    """The prediction with a copy of its first `rows` rows alone; `query.rows` still counts all of them."""
+    query = prediction.query
+    inputs = {name: values[:rows].copy() for name, values in query.inputs.items()}
+    outputs = {name: values[:rows].copy() for name, values in prediction.outputs.items()}
+    return Prediction(Query(inputs, query.rows, query.outputs), outputs, prediction.latency_ms)
+
+
+def features_of(served: Served, prediction: Prediction, rows: int) -> dict[str, tuple[Any, ...]]:
+    """Per input with one value per row, the first `rows` values; what is missing is None, as number and as text."""
+    inputs = prediction.query.inputs
+    return {
+        spec.name: tuple(_plain(inputs[spec.name], rows))
+        for spec in served.signature.inputs
+        if spec.is_column and spec.name in inputs
+    }
+
+
+def answers_of(prediction: Prediction, rows: int) -> dict[str, tuple[Any, ...]]:
+    """Per output with one value per row its first `rows` values, and `score`, the probability of the last class."""
+    answers = {}
+    for name, values in prediction.outputs.items():
+        if values.ndim == 1 or values.shape[1:] == (1,):
+            answers[name] = tuple(_plain(values, rows))
+        elif name == SCORES and values.ndim == 2:
+            answers["score"] = tuple(_plain(values[:, -1], rows))
+    return answers
+
+
+def _plain(values: Array, rows: int) -> Sequence[Any]:
+    """The first values as JSON knows them: float32 by its own digits, NaN and "" as None."""
+    flat = values.reshape(-1)[:rows]
+    if flat.dtype.kind == "f":
+        return [None if value != value else float(str(value)) for value in flat]
+    return [None if value == "" else value for value in flat.tolist()]

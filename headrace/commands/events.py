@@ -1,0 +1,121 @@
+"""Commands of events: send, events, why, and the dead letters."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eventing import sender
+from eventing.errors import HeadraceError
+from headrace import events as of_events
+from headrace import journal, screen
+from headrace import why as of_why
+from headrace.commands import options
+from headrace.screen import Output
+
+
+def send(
+    context: typer.Context,
+    event: Annotated[str, typer.Argument(help="A structured CloudEvent in JSON: a file, or '-' for stdin.")],
+) -> None:
+    """Send an event to the Broker; ours are checked against the contract first.
+
+    Example: headrace send prediction.json
+    """
+    try:
+        text = sys.stdin.buffer.read() if event == "-" else Path(event).read_bytes()
+    except OSError as e:
+        raise typer.BadParameter(f"{event}: {e.strerror}") from e
+    parsed = of_events.parse(text)
+    sender.Sender(options.place(context).broker_url).send(parsed)
+    screen.say(parsed.get_id())
+
+
+def events(
+    context: typer.Context,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", envvar="HEADRACE_FOLLOW", help="Go on as they come.")
+    ] = False,
+    type: Annotated[str | None, typer.Option(envvar="HEADRACE_TYPE", help="One type; a part of it will do.")] = None,
+    output: options.Json = Output.text,
+) -> None:
+    """What happened, in order, and what became of each event.
+
+    Example: headrace events --type model.promoted
+    """
+    for entry in journal.read(options.place(context).journal_url, follow=follow):
+        if type is not None and type not in entry.type:
+            continue
+        if output is Output.json:
+            screen.json_line({"seq": entry.seq, "event": entry.event, "deliveries": entry.deliveries})
+        else:
+            screen.say(f"{screen.clock(entry.received)}  {_short_type(entry.type):20}  {of_why.describe(entry)}")
+
+
+def why(
+    context: typer.Context,
+    id: Annotated[str, typer.Argument(help="An event's id, a file's or package's sha256, a version, Job or Revision.")],
+    output: options.Json = Output.text,
+) -> None:
+    """The chain around one id, both ways: file, event, Job, package, Revision, answer.
+
+    Example: headrace why 3fa9c1d2
+    """
+    chain = of_why.explain(list(journal.read(options.place(context).journal_url)), id)
+    if chain is None:
+        raise HeadraceError(f"no event of the journal is or names {id!r}; `headrace events` lists them")
+    if output is Output.json:
+        screen.json_line([{"noun": k.noun, "says": k.says, "event": k.entry.event} for k in chain.links])
+        return
+    for link in chain.links:
+        mark = "►" if link.asked else " "
+        screen.say(f"{mark} {screen.clock(link.entry.received)}  {link.noun:9}  {link.says}")
+        screen.say(f"               {'':9}  {link.entry.id}" + (f"  because of {c}" if (c := link.entry.cause) else ""))
+    for missing in chain.missing:
+        screen.note(f"the journal no longer holds {missing}")
+
+
+def list_dead(context: typer.Context, output: options.Json = Output.text) -> None:
+    """What lies there, oldest first.
+
+    Example: headrace dead-letters list
+    """
+    found = of_events.dead_letters(options.place(context).store)
+    if output is Output.json:
+        screen.json_line([d.event for d in found])
+        return
+    keys = ("id", "type", "subject", "knativeerrordest", "knativeerrorcode")
+    screen.table([k.upper() for k in keys], [[d.event.get(k) for k in keys] for d in found])
+
+
+def show_dead(context: typer.Context, id: Annotated[str, typer.Argument(help="The event's id.")]) -> None:
+    """One event whole, with what the subscriber said last.
+
+    Example: headrace dead-letters show prediction-17
+    """
+    screen.out.print_json(json.dumps(of_events.dead_letter(options.place(context).store, id).event))
+
+
+def replay_dead(
+    context: typer.Context,
+    ids: Annotated[list[str] | None, typer.Argument(help="Event ids. [default: all]")] = None,
+) -> None:
+    """Send them to the Broker again, then forget them here.
+
+    Example: headrace dead-letters replay
+    """
+    here = options.place(context)
+    letters = [of_events.dead_letter(here.store, i) for i in ids] if ids else of_events.dead_letters(here.store)
+    broker = sender.Sender(here.broker_url)
+    for letter in letters:
+        broker.send(letter.cloud_event())
+        here.store.delete(letter.path)  # after the 202: twice is harmless, never is not
+        screen.say(letter.id)
+
+
+def _short_type(type: str) -> str:
+    return type.removeprefix("dev.headrace.").rsplit(".v", 1)[0]

@@ -1,0 +1,127 @@
+"""Commands of data and models: drop, train, models, predict, promote, rollback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace import drop as of_drop
+from headrace import follow, screen, serving
+from headrace import models as of_models
+from headrace import predict as of_predict
+from headrace.commands import options
+from headrace.screen import Output
+
+
+def drop(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="CSV or Parquet files with a header.")],
+    dataset: Annotated[str, typer.Option(envvar="HEADRACE_DATASET", help="Its name; the model is named after it.")],
+    trainer: Annotated[
+        str | None, typer.Option(envvar="HEADRACE_TRAINER", help="random_forest (default) or neural_net.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(envvar="HEADRACE_TARGET", help="Column to predict. [default: the model's, else 'target']"),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", help="KEY=VALUE for the trainer, e.g. min_samples_leaf=20.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", envvar="HEADRACE_WAIT", help="Until it serves, or will not.")] = False,
+    output: options.Json = Output.text,
+) -> None:
+    """Give data to learn from. With --wait it ends when the model serves (0) or will not (1).
+
+    Example: headrace drop january.csv --dataset flights --target late --wait
+    """
+    here = options.place(context)
+    parameters = {k: options.scalar(v) for k, v in options.pairs("--parameter", parameter).items()} or None
+    failed = False
+    for file in files:
+        dropped = of_drop.drop(here, file, dataset, trainer, target, parameters)
+        if output is Output.json:
+            screen.json_line({"event": dropped.event_id, "known": dropped.known, **dropped.arrived.to_data()})
+        else:
+            follow.show_dropped(file, dropped)
+        if wait:
+            failed |= not follow.until_done(here, dropped, output)
+    if failed:
+        raise typer.Exit(1)
+
+
+def train(
+    file: Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")],
+    trainer: Annotated[str, typer.Option(envvar="HEADRACE_TRAINER", help="random_forest or neural_net.")],
+    target: Annotated[str, typer.Option(envvar="HEADRACE_TARGET", help="Column to predict.")] = "target",
+    out: Annotated[Path, typer.Option(envvar="HEADRACE_OUT", help="Folder for the package.")] = Path("package"),
+    parameter: Annotated[list[str] | None, typer.Option("--parameter", help="KEY=VALUE for the trainer.")] = None,
+) -> None:
+    """One training here and now, no platform: the same trainer, gate and package as in the loop.
+
+    Example: headrace train january.csv --trainer random_forest --target late
+    """
+    command = [sys.executable, "-m", "trainers.job", "--file", str(file), "--trainer", trainer, "--target", target]
+    command += ["--out", str(out)]
+    for key, text in options.pairs("--parameter", parameter).items():
+        command += ["--parameter", f"{key}={text}"]
+    raise typer.Exit(1 if subprocess.run(command, check=False).returncode else 0)
+
+
+def models(context: typer.Context, output: options.Json = Output.text) -> None:
+    """Every model and version, what serves, how good it is.
+
+    Example: headrace models
+    """
+    rows = of_models.rows(options.place(context))
+    if output is Output.json:
+        screen.json_line(rows)
+        return
+    columns = ("model", "version", "serves", "trainer", "roc_auc", "accuracy", "rows", "parity", "created")
+    screen.table([c.upper() for c in columns], [[row.get(c) for c in columns] for row in rows])
+
+
+def predict(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="Its name.")],
+    rows: Annotated[
+        str, typer.Option(envvar="HEADRACE_ROWS", help="A CSV, JSON or JSON-lines file of rows; '-': stdin.")
+    ] = "-",
+    output: options.Json = Output.text,
+) -> None:
+    """Ask the served model over HTTP, one answer per row.
+
+    Example: headrace predict flights --rows tomorrow.csv
+    """
+    answers = of_predict.predict(options.place(context), model, of_predict.read_rows(rows))
+    if output is Output.json:
+        screen.json_line(answers)
+        return
+    screen.table(["ROW", *answers[0]] if answers else ["ROW"], [[i + 1, *a.values()] for i, a in enumerate(answers)])
+
+
+def promote(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="Its name.")],
+    version: Annotated[str | None, typer.Argument(help="[default: the newest]")] = None,
+) -> None:
+    """Let a version serve by your own decision: no comparison, no canary.
+
+    Example: headrace promote flights v20261123-224512-1a2b3c
+    """
+    screen.say(serving.promote(options.place(context), model, version))
+
+
+def rollback(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="Its name.")],
+    version: Annotated[str | None, typer.Argument(help="[default: the one that served before]")] = None,
+) -> None:
+    """Let the version before serve again, at once.
+
+    Example: headrace rollback flights
+    """
+    screen.say(serving.rollback(options.place(context), model, version))

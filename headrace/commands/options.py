@@ -1,0 +1,34 @@
+"""What the commands share: where they act, how they print, KEY=VALUE options."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from headrace.place import Place
+from headrace.screen import Output
+
+Json = Annotated[Output, typer.Option("-o", "--output", envvar="HEADRACE_OUTPUT", help="text, or json for programs.")]
+
+
+def place(context: typer.Context) -> Place:
+    """The place the command acts on."""
+    return Place.of(context.obj)
+
+
+def pairs(option: str, texts: list[str] | None) -> dict[str, str]:
+    """KEY=VALUE options. Misuse is exit status 2, as typer's own."""
+    for text in texts or ():
+        if "=" not in text.lstrip("="):
+            raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint=option)
+    return dict(text.split("=", 1) for text in texts or ())
+
+
+def scalar(text: str) -> Any:
+    """A parameter as JSON has it: number, true, null; anything else is text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,101 @@
+"""Commands of the platform: up, down, status, url, demo."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace import config, daemon, screen
+from headrace import status as of_status
+from headrace.commands import options
+from headrace.screen import Output
+
+
+def up(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(envvar="HEADRACE_PORT", help="The one port of everything; 0: any.")] = (
+        config.DEFAULT_PORT
+    ),
+    home: Annotated[Path | None, typer.Option(envvar="HEADRACE_HOME", help="Folder for all that is kept.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", envvar="HEADRACE_DETACH", help="In the background.")
+    ] = False,
+    value: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE for the ConfigMap headrace, e.g. HEADRACE_CANARY_S=20.")
+    ] = None,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", help="REPOSITORY=PYTHON: the interpreter that stands for an image.")
+    ] = None,
+) -> None:
+    """Start the laptop's platform: the manifests of a cluster, without one.
+
+    Example: headrace up --detach
+    """
+    settings = config.Config.from_environment(os.environ, home or context.obj.home)
+    images = {**daemon.functions_interpreter(), **options.pairs("--image", image)}
+    environ = daemon.environment(settings.home, port, images, options.pairs("--set", value))
+    if not detach:
+        screen.note(f"starting in {settings.home}; Ctrl-C stops it")
+        os.execve(sys.executable, daemon.command(), environ)
+    running = daemon.start(settings.home, environ)
+    screen.say(f"Headrace answers at {running.url} (process {running.pid}, home {settings.home})")
+    screen.say(f"kubectl:  export KUBECONFIG={running.kubeconfig}")
+    screen.say(f"page:     {running.url}/console")
+    screen.say(f"drop:     headrace drop FILE --dataset NAME, or copy it to {settings.drop_folder}/NAME/")
+
+
+def down(
+    context: typer.Context,
+    home: Annotated[Path | None, typer.Option(envvar="HEADRACE_HOME", help="Folder of the platform.")] = None,
+) -> None:
+    """Stop the laptop's platform; what it keeps stays.
+
+    Example: headrace down
+    """
+    where = config.Config.from_environment(os.environ, home or context.obj.home).home
+    running = daemon.stop(where)
+    screen.say(f"stopped process {running.pid}" if running else f"no platform runs in {where}")
+
+
+def status(context: typer.Context, output: options.Json = Output.text) -> None:
+    """What is here, and is it well: services, broker, triggers, jobs.
+
+    Example: headrace status
+    """
+    report = of_status.report(options.place(context))
+    if output is Output.json:
+        screen.json_line(report.to_json())
+    else:
+        of_status.show(report)
+    if not report.healthy:
+        raise typer.Exit(1)
+
+
+def url(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(help="A Service's name, or broker, jobsink/NAME, console, api.")],
+) -> None:
+    """Print one URL, for scripts.
+
+    Example: curl "$(headrace url flights)/v2/models/flights"
+    """
+    screen.say(options.place(context).url(what))
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", envvar="HEADRACE_KEEP", help="Leave it running at the end.")] = False,
+    port: Annotated[
+        int, typer.Option(envvar="HEADRACE_PORT", help="The platform's port; 0: any.")
+    ] = config.DEFAULT_PORT,
+) -> None:
+    """The whole loop on real flights: train, promote, predict, drift, retrain.
+
+    Example: headrace demo --keep
+    """
+    from headrace import demo as of_demo  # only it needs the flights
+
+    raise typer.Exit(of_demo.run(keep=keep, port=port))

@@ -1,0 +1,118 @@
+"""Decide by hand which version serves: what `headrace promote` and `headrace rollback` do.
+
+The promoter's own patches are used, so that both ways end in the same state: the newest Revision answers everything,
+the one before stays reachable under the tag `previous`.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime
+
+from eventing import contract, sender
+from eventing.errors import HeadraceError
+from functions.store import Serving
+from headrace import screen
+from headrace.place import Place
+from knative import rollout
+from knative.client import Object
+
+READY_S = 120.0  # a process, its imports, a package from the store, a self-test
+LOOK_S = 0.3
+SOURCE = "/headrace/headrace/cli"
+
+
+def promote(place: Place, model: str, version: str | None) -> str:
+    """Let `version` (None: the newest) serve; the sentence to print. Raises HeadraceError when there is no such one,
+    or when it never becomes ready: then the version before goes on serving.
+    """
+    version = version or _newest(place, model)
+    _existing(place, model, version)
+    service = place.service(model)
+    before = _serving(place, model, service)
+    if before == version and rollout.canary_of(service) is None:
+        return f"{model} {version} serves already"
+    place.cluster.patch("Service", model, rollout.promotion_patch(service, version))
+    revision = _until_ready(place, model, version)
+    place.store.set_serving(model, Serving(version, before, _now(), "promoted by hand"))
+    _tell(place, contract.ModelPromoted(model, version, "promoted by hand", before, revision=revision))
+    return f"{model} {version} serves through {revision}; before: {before or 'none'}"
+
+
+def rollback(place: Place, model: str, version: str | None) -> str:
+    """Let `version` (None: the one before) serve again, at once when its Revision is still there. Raises HeadraceError
+    when there is none to go back to.
+    """
+    service = place.service(model)
+    now_serving = _serving(place, model, service)
+    known = place.store.serving(model)
+    version = version or (known.previous if known else None)
+    if version is None:
+        raise HeadraceError(
+            f"{model} has served no version before {now_serving}; name one: headrace rollback {model} V"
+        )
+    _existing(place, model, version)
+    if version == now_serving:
+        return f"{model} {version} serves already"
+    revisions = place.cluster.list("Revision", {rollout.SERVICE_LABEL: model})
+    carriers = [r for r in revisions if rollout.version_of(r) == version and rollout.readiness(r).status == "True"]
+    carrier = max((r["metadata"]["name"] for r in carriers), default=None)
+    place.cluster.patch("Service", model, rollout.rollback_patch(service, version, carrier))
+    revision = _until_ready(place, model, version)
+    if carrier is not None:
+        place.cluster.patch("Service", model, rollout.settle_patch(place.service(model)))
+        revision = _until_ready(place, model, version)
+    place.store.set_serving(model, Serving(version, now_serving, _now(), "rolled back by hand"))
+    if now_serving is not None:
+        _tell(place, contract.ModelRolledBack(model, now_serving, "rolled back by hand", version, revision=revision))
+    return f"{model} {version} serves through {revision}; taken back: {now_serving}"
+
+
+def _newest(place: Place, model: str) -> str:
+    versions = place.store.versions(model)
+    if not versions:
+        raise HeadraceError(f"the store has no model {model!r}; there are: {', '.join(place.store.models()) or 'none'}")
+    return versions[-1]
+
+
+def _existing(place: Place, model: str, version: str) -> None:
+    versions = place.store.versions(model)
+    if version not in versions:
+        raise HeadraceError(f"the store has no {model} {version}; there are: {', '.join(versions) or 'none'}")
+
+
+def _serving(place: Place, model: str, service: Object) -> str | None:
+    """The version that answers most requests, read from its Revision: the Service is the truth."""
+    name = rollout.serving_revision(service)
+    revision = place.cluster.get("Revision", name) if name else None
+    if revision is not None:
+        return rollout.version_of(revision)
+    known = place.store.serving(model)
+    return known.version if known else None
+
+
+def _until_ready(place: Place, model: str, version: str) -> str:
+    """Wait until `version` answers; the name of its Revision."""
+    deadline = time.monotonic() + READY_S
+    with screen.progress() as bar:
+        bar.add_task(f"{model} {version} becomes ready", total=None)
+        while time.monotonic() < deadline:
+            service = place.service(model)
+            state = rollout.readiness(service)
+            revision = rollout.serving_revision(service)
+            if state.status == "False":
+                raise HeadraceError(f"{model} {version} does not become ready: {state.reason}; what served goes on")
+            if state.status == "True" and revision is not None:
+                return revision
+            time.sleep(LOOK_S)
+    raise HeadraceError(f"{model} {version} was not ready within {READY_S:.0f} s; see `headrace status`")
+
+
+def _tell(place: Place, fact: contract.Data) -> None:
+    event = sender.stamp(fact, SOURCE, id=f"by-hand-{uuid.uuid4().hex[:12]}")
+    sender.Sender(place.broker_url).send(event, attempts=3)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

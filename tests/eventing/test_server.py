@@ -1,0 +1,75 @@
+"""The web server as a real process: drained by SIGTERM, gone with SIGKILL."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import threading
+import time
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from eventing import server
+from eventing.errors import Misconfigured
+from tests.eventing import serving
+
+ECHO = "tests.eventing.serving"
+
+
+def test_what_is_in_flight_is_answered_after_sigterm_and_the_exit_is_0() -> None:
+    with serving.process(ECHO) as (child, url), ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(serving.ask, url, "slow", id=str(i)) for i in range(4)]
+        time.sleep(0.4)
+        child.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        child.send_signal(signal.SIGTERM)  # an impatient second one changes nothing
+        assert [a.result()[0] for a in answers] == [200] * 4
+        assert child.wait(30) == 0
+
+
+def test_an_idle_connection_does_not_hold_up_the_end() -> None:
+    with serving.process(ECHO) as (child, url):
+        idle = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=30)
+        idle.request("GET", "/health/liveness")
+        idle.getresponse().read()
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(30) == 0
+        idle.close()
+
+
+def test_it_is_one_process_so_sigkill_leaves_nothing() -> None:
+    with serving.process(ECHO) as (child, _):
+        children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+        assert children.read_text().split() == []
+        child.kill()
+        assert child.wait(30) == -signal.SIGKILL
+
+
+def test_large_and_chunked_bodies_meet_the_limit() -> None:
+    with serving.process(ECHO) as (_, url):
+        assert serving.ask(url, "echo", "x" * 2000)[0] == 413
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=30)
+        headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "echo"}
+        connection.request("POST", "/", iter([b"x" * 600] * 4), headers, encode_chunked=True)
+        assert connection.getresponse().status == 413
+        connection.close()
+
+
+def test_requests_are_handled_at_once_up_to_the_threads() -> None:
+    with serving.process(ECHO) as (_, url), ThreadPoolExecutor(4) as pool:
+        began = time.monotonic()
+        assert all(a[0] == 200 for a in pool.map(lambda i: serving.ask(url, "slow", id=str(i)), range(4)))
+        assert time.monotonic() - began < 4  # one after the other would take 4 s and more
+
+
+def test_a_taken_port_is_a_setting_that_cannot_work() -> None:
+    with serving.process(ECHO) as (_, url):
+        port = urllib.parse.urlsplit(url).port
+        assert port is not None
+        with pytest.raises(Misconfigured, match="PORT"):
+            server.serve(lambda *_: [], port)
+    assert threading.main_thread().is_alive() and os.getpid()

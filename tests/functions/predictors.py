@@ -1,0 +1,124 @@
+"""A predictor for tests: the application in this process, or the real process on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from werkzeug.test import Client
+
+from functions.model import Model
+from functions.predictor.app import App
+from functions.predictor.catalog import Catalog, Served
+from tests.functions import packages
+
+MODEL, VERSION = "flights", packages.VERSION
+MAX_BODY_BYTES = 100_000
+DEADLINE_S = 60.0  # generous: two cores, several test runs
+
+
+def serving(package: Path, name: str = MODEL, version: str = VERSION) -> tuple[Client, Catalog]:
+    """A client of the application that serves `package`."""
+    catalog = Catalog({name: version})
+    app = App(catalog, MAX_BODY_BYTES)
+    app.serve(Served(name, version, Model.load(package), revision="flights-00001"))
+    return Client(app), catalog
+
+
+def starting() -> tuple[Client, Catalog]:
+    """A client of the application whose model is not ready yet."""
+    catalog = Catalog({MODEL: VERSION})
+    return Client(App(catalog, MAX_BODY_BYTES)), catalog
+
+
+def environment(store: str, **settings: str) -> dict[str, str]:
+    """The environment of a predictor process."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "K_"))},
+        "PORT": "0",
+        "HEADRACE_STORE": store,
+        "HEADRACE_MODEL": MODEL,
+        "HEADRACE_MODEL_VERSION": VERSION,
+        "HEADRACE_DRAIN_S": "0.2",
+        **settings,
+    }
+
+
+@dataclass
+class Predictor:
+    """A running predictor process."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log: list[str]
+
+    def ask(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
+        """Status and JSON (or text) of an answer."""
+        content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, content, dict(headers or {}))
+        try:
+            with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
+                return response.status, _value(response.read())
+        except urllib.error.HTTPError as e:
+            with e:
+                return e.code, _value(e.read())
+
+    def until_ready(self) -> None:
+        until(lambda: self.ask("/v2/health/ready")[0] == 200)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE_S)
+
+
+@contextmanager
+def running(store: str, **settings: str) -> Iterator[Predictor]:
+    """A predictor process that listens; killed at the end where the test did not stop it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "functions.predictor"],
+        env=environment(store, **settings),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log: list[str] = []
+    reader = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
+    reader.start()
+    try:
+        until(lambda: any("listening on" in line for line in log) or process.poll() is not None)
+        assert process.poll() is None, "".join(log)
+        port = next(line for line in log if "listening on" in line).rsplit(":", 1)[1].strip()
+        yield Predictor(process, f"http://127.0.0.1:{port}", log)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        reader.join()
+        if process.stderr:
+            process.stderr.close()
+
+
+def until(true: Any) -> None:
+    """Wait for a condition, with a deadline that only a broken program meets."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not true():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.01)
+
+
+def _value(content: bytes) -> Any:
+    try:
+        return json.loads(content) if content else None
+    except ValueError:
+        return content.decode()

@@ -1,0 +1,205 @@
+"""trainers.table and trainers.dataset: any table becomes typed columns, or reasons a data person can act on."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from eventing.contract import Reason
+from trainers import dataset, table
+from trainers.dataset import Dataset
+from trainers.table import BrokenDataset
+
+ROWS = [f"{i}.5,{'abc'[i % 3]},{i % 2}" for i in range(40)]
+
+
+def learn(folder: Path, content: str | bytes, target: str | None = None, max_broken_share: float = 0.0) -> Dataset:
+    file = folder / "file.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return dataset.understand(table.read(file), target, max_broken_share)
+
+
+def refused(folder: Path, content: str | bytes, target: str | None = None) -> BrokenDataset:
+    with pytest.raises(BrokenDataset) as caught:
+        learn(folder, content, target)
+    return caught.value
+
+
+def lines(*rows: str, header: str = "x,letter,target") -> str:
+    return "\n".join([header, *rows]) + "\n"
+
+
+def test_numbers_and_text_are_told_apart(tmp_path: Path) -> None:
+    data = learn(tmp_path, lines(*ROWS))
+    assert [(c.name, c.is_text) for c in data.columns] == [("x", False), ("letter", True)]
+    assert data.classes == (0, 1)
+    assert data.labels.tolist() == [i % 2 for i in range(40)]
+    assert data.inputs()["letter"][:3, 0].tolist() == ["a", "b", "c"]
+    assert data.inputs()["x"].dtype == np.float32 and data.inputs()["x"].shape == (40, 1)
+
+
+@pytest.mark.parametrize("token", ["", "NA", "NaN", "null", "None", "N/A", "?", "  "])
+def test_a_missing_value_may_be_spelled_in_many_ways(tmp_path: Path, token: str) -> None:
+    data = learn(tmp_path, lines(*ROWS, f"{token},{token},1"))
+    assert np.isnan(data.inputs()["x"][-1, 0])
+    assert data.inputs()["letter"][-1, 0] == ""
+
+
+def test_bom_crlf_quotes_semicolons_and_plus_signs_are_read(tmp_path: Path) -> None:
+    rows = [f'"{"+" if i % 2 else "-"}{i}";"a; ""b""";{i % 2}' if i % 3 else f"{i};c;{i % 2}" for i in range(30)]
+    data = learn(tmp_path, b"\xef\xbb\xbf" + "\r\n".join(["x;letter;target", *rows]).encode())
+    assert [c.name for c in data.columns] == ["x", "letter"]
+    assert data.inputs()["x"][1, 0] == 1.0 and data.inputs()["x"][2, 0] == -2.0
+    assert data.inputs()["letter"][1, 0] == 'a; "b"'
+
+
+def test_blank_lines_are_no_rows_and_shift_no_line_number(tmp_path: Path) -> None:
+    error = refused(tmp_path, lines(*ROWS[:5], "", *ROWS[5:], "oops,a,1", "", ""))
+    assert error.reasons == (Reason("'oops' is not a number, as the rest of 'x' is", 43, "x"),)
+
+
+def test_every_broken_cell_is_named_with_line_and_column(tmp_path: Path) -> None:
+    error = refused(tmp_path, lines("abc,a,1", *ROWS, "1e999,b,0", "3,a", "4,a,"))
+    assert [(r.row, r.column) for r in error.reasons] == [(2, "x"), (43, "x"), (44, None), (45, "target")]
+    assert "'abc' is not a number" in error.reasons[0].what
+    assert "row has 2 cells; expected 3 cells" in error.reasons[2].what
+    assert error.broken_rows == 4
+    assert error.counts == {
+        "not a number": 1,
+        "number too large": 1,
+        "wrong number of cells": 1,
+        "no target": 1,
+    }
+
+
+def test_a_thousand_broken_rows_give_a_hundred_reasons_and_the_count(tmp_path: Path) -> None:
+    error = refused(tmp_path, lines(*(ROWS * 600), *["1,a"] * 1000))
+    assert (len(error.reasons), error.broken_rows, error.counts) == (100, 1000, {"wrong number of cells": 1000})
+
+
+def test_broken_rows_may_be_left_out_when_the_caller_allows_it(tmp_path: Path) -> None:
+    data = learn(tmp_path, lines("abc,a,1", *ROWS, "3,a"), max_broken_share=0.1)
+    assert data.rows == 40 and data.lines.tolist() == list(range(3, 43))
+    assert data.rejected is not None and data.rejected.broken_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "says"),
+    [
+        (b"", "empty file", "the file is empty"),
+        (b"\n\n", "empty file", "the file is empty"),
+        (b"\n1,2\n", "no header", "the first line is empty"),
+        (b"x,letter,target\n", "too few rows", "the file has no rows; expected at least 20"),
+        (b"x,letter,target", "no rows", "a header but no rows"),
+        (lines(*ROWS[:7]).encode(), "too few rows", "the file has 7 rows; expected at least 20"),
+        (lines(*ROWS, header="x,x,target").encode(), "duplicate column", "2 columns are named 'x'"),
+        (lines(*ROWS, header=",letter,target").encode(), "column without a name", "column 1 has no name"),
+        (lines(*ROWS, header="label,letter,target").encode(), "reserved name", "named 'label'"),
+        (lines(*ROWS, header="x,letter,late").encode(), "no target column", "Columns: 'x', 'letter', 'late'"),
+        (lines(*[f"{i},a,1" for i in range(30)]).encode(), "one class", "every row's 'target' is 1"),
+        (lines(*[f"a,b,{i % 2}" for i in range(30)]).encode(), "nothing to learn from", "no column besides"),
+        (lines(*[f"{i},a,{i * 0.37}" for i in range(300)]).encode(), "continuous target", "looks continuous"),
+        (lines(*[f"{i},a,w{i}" for i in range(300)]).encode(), "too many classes", "300 different values"),
+        (lines(*ROWS, "1,a,7").encode(), "class too small", "class 7 of 'target' has one row"),
+        (lines(*ROWS).encode("utf-16"), "not a CSV file", "UTF-16"),
+        (b"PK\x03\x04" + bytes(200), "not a CSV file", "Excel"),
+        (b"\x7fELF" + bytes(200), "not a CSV file", "a program"),
+        (lines(*ROWS).encode() + b"1,\x00,1\n", "not a CSV file", "line 42 holds a zero byte"),
+        (lines(*ROWS, "1,\xe9,1").encode("latin-1"), "not UTF-8", "line 42 is not UTF-8"),
+    ],
+)
+def test_a_file_nobody_can_learn_from_is_refused_in_words(tmp_path: Path, content: bytes, kind: str, says: str) -> None:
+    error = refused(tmp_path, content)
+    assert kind in error.counts
+    assert any(says in reason.what for reason in error.reasons), error.reasons
+
+
+def test_a_named_target_wins_over_the_default(tmp_path: Path) -> None:
+    data = learn(tmp_path, lines(*ROWS, header="x,late,target"), target="late")
+    assert data.target == "late" and data.classes == ("a", "b", "c")
+    assert data.labels[:3].tolist() == [0, 1, 2]
+
+
+def test_large_whole_numbers_stay_classes_of_their_own(tmp_path: Path) -> None:
+    data = learn(tmp_path, lines(*[f"{i},a,{16777216 + i % 2}" for i in range(40)]))
+    assert data.classes == (16777216, 16777217)
+
+
+def test_columns_that_teach_nothing_are_left_out_with_a_note(tmp_path: Path) -> None:
+    rows = [f"same,,id-{i},{i},{i % 2}" for i in range(40)]
+    data = learn(tmp_path, lines(*rows, header="constant,nothing,id,x,target"))
+    assert [c.name for c in data.columns] == ["x"]
+    assert [note.split(" was")[0] for note in data.notes] == ["'constant'", "'nothing'", "'id'"]
+
+
+def test_whole_numbers_beyond_float32_are_noted(tmp_path: Path) -> None:
+    data = learn(tmp_path, lines(*[f"{20130101000 + i},a,{i % 2}" for i in range(40)]))
+    assert "float32 keeps about 7 digits" in data.notes[0]
+
+
+def test_parquet_types_are_taken_as_they_are(tmp_path: Path) -> None:
+    count = 40
+    columns = pa.table(
+        {
+            "whole": pa.array([None if i == 3 else i for i in range(count)], pa.int64()),
+            "real": pa.array([float("nan") if i == 4 else i / 3 for i in range(count)], pa.float64()),
+            "word": pa.array(["ab"[i % 2] if i != 5 else None for i in range(count)]).dictionary_encode(),
+            "sure": pa.array([i % 3 == 0 for i in range(count)]),
+            "day": pa.array([datetime.date(2013, 1, 1 + i % 5) for i in range(count)]),
+            "target": pa.array([i % 2 for i in range(count)], pa.int8()),
+        }
+    )
+    pyarrow.parquet.write_table(columns, tmp_path / "file.parquet")
+    data = dataset.understand(table.read(tmp_path / "file.parquet"), None)
+    assert {c.name: c.is_text for c in data.columns} == {
+        "whole": False,
+        "real": False,
+        "word": True,
+        "sure": True,
+        "day": True,
+    }
+    inputs = data.inputs()
+    assert np.isnan(inputs["whole"][3, 0]) and np.isnan(inputs["real"][4, 0]) and inputs["word"][5, 0] == ""
+    assert (inputs["sure"][0, 0], inputs["day"][0, 0]) == ("true", "2013-01-01")
+
+
+def test_a_nested_parquet_column_is_refused_by_name_and_type(tmp_path: Path) -> None:
+    columns = pa.table({"tags": [["a"]] * 30, "target": [0, 1] * 15})
+    pyarrow.parquet.write_table(columns, tmp_path / "file.parquet")
+    with pytest.raises(BrokenDataset, match="'tags' is of type list<"):
+        table.read(tmp_path / "file.parquet")
+
+
+def test_a_csv_renamed_parquet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file.parquet").write_text(lines(*ROWS))
+    with pytest.raises(BrokenDataset, match="cannot be read as Parquet"):
+        table.read(tmp_path / "file.parquet")
+
+
+def test_files_of_one_dataset_are_learned_from_together(tmp_path: Path) -> None:
+    texts, numbers = [f"{i},k{i % 2},{i % 2}" for i in range(30)], [f"{i}.5,m,{i % 2}" for i in range(25)]
+    tables = []
+    for name, rows in (("a.csv", texts), ("b.csv", numbers)):
+        (tmp_path / name).write_text(lines(*rows))
+        tables.append(table.read(tmp_path / name))
+    pyarrow.parquet.write_table(
+        pa.table({"x": [1, 2], "letter": ["k0", "m"], "target": [0, 1]}), tmp_path / "c.parquet"
+    )
+    tables.append(table.read(tmp_path / "c.parquet"))
+    data = dataset.understand(dataset.merge(tables), None)
+    assert data.rows == 57
+    assert data.inputs()["letter"][[0, 1, 30, 55, 56], 0].tolist() == ["k0", "k1", "m", "k0", "m"]
+    assert data.inputs()["x"][[30, 56], 0].tolist() == [0.5, 2.0]
+
+
+def test_reading_a_table_imports_no_training_library() -> None:
+    code = "import sys, trainers.dataset; print({'sklearn', 'tensorflow', 'onnx'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,292 @@
+"""trainers.job: one event is one training, whatever dies when. Real processes, a real sink, a store in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventing import binding, contract
+from eventing.contract import Data, DatasetArrived, DriftDetected, PredictionRequested
+from functions.store import Serving, Store
+from tests.trainers.conftest import MIXED_HEADER, Sink, mixed_rows
+
+FAST = {"n_estimators": 10}
+
+
+class Place:
+    """A store with dropped files, and Jobs that are started for events."""
+
+    def __init__(self, folder: Path, sink: Sink) -> None:
+        self.folder, self.sink = folder, sink
+        self.url = (folder / "store").as_uri()
+        self.store = Store.open(self.url)
+        self._events = 0
+
+    def drop(self, content: str | bytes, **fields: Any) -> DatasetArrived:
+        """A file in the store, as `eventing.source` leaves it."""
+        raw = content.encode() if isinstance(content, str) else content
+        sha256 = hashlib.sha256(raw).hexdigest()
+        path = f"datasets/doors/{sha256}.csv"
+        (self.folder / "dropped").write_bytes(raw)
+        self.store.put_file(path, self.folder / "dropped")
+        at = f"2026-01-01T00:00:{len(self.store.datasets('doors')):02}+00:00"
+        uri = self.store.uri(path)
+        record = {"uri": uri, "name": "a.csv", "bytes": len(raw), "at": at}
+        self.store.write_json(f"datasets/doors/{sha256}.json", record)
+        return DatasetArrived("doors", uri, sha256, len(raw), **{"target": "kind", "parameters": FAST, **fields})
+
+    def start(self, data: Data, **environ: str) -> subprocess.Popen[str]:
+        self._events += 1
+        folder = self.folder / f"event-{self._events}"
+        folder.mkdir()
+        id = contract.derived_id("test", json.dumps(data.to_data(), sort_keys=True))
+        event = data.to_event(source="/headrace/eventing/source", id=id, time=datetime(2026, 1, 1, tzinfo=UTC))
+        (folder / "event").write_bytes(binding.to_structured(event).body)
+        return subprocess.Popen(
+            [sys.executable, "-m", "trainers.job"],
+            env={
+                **os.environ,
+                "HEADRACE_STORE": self.url,
+                "K_SINK": self.sink.url,
+                "K_EVENT_PATH": str(folder),
+                "HOSTNAME": "random-forest-0123-abcde",
+                "TMPDIR": str(self.folder),
+                **environ,
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, data: Data, **environ: str) -> tuple[int, str]:
+        """Exit status and log."""
+        process = self.start(data, **environ)
+        _, log = process.communicate(timeout=120)
+        return process.returncode, log
+
+
+@pytest.fixture
+def place(tmp_path: Path, sink: Sink) -> Place:
+    return Place(tmp_path, sink)
+
+
+def mixed(rows: int = 120, seed: int = 0) -> str:
+    return "\n".join([MIXED_HEADER, *mixed_rows(rows, seed)]) + "\n"
+
+
+def test_a_dropped_file_becomes_a_package_and_an_event(place: Place) -> None:
+    arrived = place.drop(mixed())
+    status, log = place.run(arrived)
+    assert status == 0, log
+    (trained,) = place.sink.of("model.trained")
+    data = trained["data"]
+    assert place.store.versions("doors") == (data["version"],)
+    pointer = place.store.read_json(f"models/doors/{data['version']}.json") or {}
+    assert data["sha256"] == pointer["sha256"] and data["dataset_sha256"] == arrived.sha256
+    assert data["job"] == "random-forest-0123" and trained["causationid"].startswith("test-")
+    assert (trained["source"], trained["subject"]) == ("/headrace/trainers/job", "doors")
+    assert place.store.list("heldout") == (f"heldout/doors/{data['version']}.npz",)
+    steps = [event["data"]["step"] for event in place.sink.of("training.progressed")]
+    assert list(dict.fromkeys(steps)) == ["read", "fit", "export", "parity", "package"] and len(steps) <= 15
+    assert place.store.manifest("doors", data["version"]).parameters["target"] == "kind"
+
+
+def test_a_redelivered_event_trains_once_and_is_told_of_again(place: Place) -> None:
+    arrived = place.drop(mixed())
+    assert place.run(arrived)[0] == 0
+    assert place.run(arrived)[0] == 0
+    first, second = place.sink.of("model.trained")
+    assert first == second
+    assert len(place.store.versions("doors")) == 1
+
+
+def test_the_same_file_with_defaults_spelled_out_is_no_other_training(place: Place) -> None:
+    assert place.run(place.drop(mixed()))[0] == 0
+    again = place.drop(mixed(), trainer="random_forest", parameters={**FAST, "seed": 42})
+    assert place.run(again)[0] == 0
+    assert len(place.store.versions("doors")) == 1
+
+
+def test_a_package_whose_event_nobody_took_is_told_of_at_the_next_try(place: Place) -> None:
+    arrived = place.drop(mixed())
+    place.sink.status = 503
+    status, log = place.run(arrived)
+    assert status == os.EX_TEMPFAIL, log
+    assert len(place.store.versions("doors")) == 1 and not place.sink.events
+    place.sink.status = 202
+    status, log = place.run(arrived)
+    assert status == 0 and "was trained before" in log
+    assert len(place.sink.of("model.trained")) == len(place.store.versions("doors")) == 1
+
+
+def test_a_trainer_killed_at_any_moment_leaves_one_package_in_the_end(place: Place) -> None:
+    arrived = place.drop(mixed(3000), parameters={"n_estimators": 60})
+    marks = [lambda: place.store.list("runs"), lambda: place.store.list("heldout"), lambda: place.store.list("models")]
+    for mark in marks:
+        process = place.start(arrived)
+        while process.poll() is None and not mark():
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    status, log = place.run(arrived)
+    assert status == 0, log
+    (version,) = place.store.versions("doors")
+    assert {event["data"]["version"] for event in place.sink.of("model.trained")} == {version}
+    assert len({event["id"] for event in place.sink.of("model.trained")}) == 1
+    place.store.fetch("doors", version, place.folder / "fetched")
+
+
+def test_sigterm_ends_it_at_once_with_nothing_half(place: Place) -> None:
+    process = place.start(place.drop(mixed(3000), parameters={"n_estimators": 3000}))
+    while not place.store.list("runs"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert place.store.models() == () and not list(place.folder.glob("headrace-training-*"))
+
+
+def test_broken_rows_are_rejected_with_line_column_and_count(place: Place) -> None:
+    status, _ = place.run(place.drop(mixed() + "oops,rot,1.0,True,yes\n1,rot\n"))
+    assert status == os.EX_DATAERR
+    (rejected,) = place.sink.of("dataset.rejected")
+    assert rejected["data"]["broken_rows"] == 2
+    assert [(r.get("row"), r.get("column")) for r in rejected["data"]["reasons"]] == [(122, "größe"), (123, None)]
+    assert place.store.models() == () and not place.sink.of("training.failed")
+
+
+def test_allowed_broken_rows_are_told_of_and_the_rest_is_learned_from(place: Place) -> None:
+    status, log = place.run(place.drop(mixed() + "1,rot\n", parameters={**FAST, "max_broken_share": 0.1}))
+    assert status == 0, log
+    assert place.sink.of("dataset.rejected")[0]["data"]["broken_rows"] == 1
+    assert place.sink.of("model.trained")[0]["data"]["rows"] == 120
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "the file is empty"),
+        (b"a,b\n" + b"1,2\n" * 30, "there is no column 'kind'"),
+        (b"a,kind\n" + b"1,x\n" * 30, "expected at least two classes"),
+        (b"PK\x03\x04" + bytes(range(200)), "Excel"),
+    ],
+)
+def test_a_file_nobody_can_learn_from_is_rejected_in_words(place: Place, content: bytes, says: str) -> None:
+    status, _ = place.run(place.drop(content))
+    assert status == os.EX_DATAERR
+    assert says in place.sink.of("dataset.rejected")[0]["data"]["reasons"][0]["what"]
+
+
+def test_a_file_over_the_limit_is_rejected_before_it_is_read(place: Place) -> None:
+    arrived = DatasetArrived("doors", place.store.uri("datasets/doors/none.csv"), "0" * 64, 1 << 30, target="kind")
+    assert place.run(arrived)[0] == os.EX_DATAERR
+    what = place.sink.of("dataset.rejected")[0]["data"]["reasons"][0]["what"]
+    assert "1,073,741,824 bytes; at most 67,108,864" in what
+
+
+def test_a_thousand_reasons_in_many_letters_fit_into_one_event(place: Place) -> None:
+    header = "ü" * 300 + ",kind"
+    rows = [f"{i},{'ab'[i % 2]}" for i in range(3000)] + [f"{'ж' * 500},a"] * 120
+    status, log = place.run(place.drop("\n".join([header, *rows])))
+    assert status == os.EX_DATAERR, log
+    rejected = place.sink.of("dataset.rejected")[0]["data"]
+    assert rejected["broken_rows"] == 120 and len(json.dumps(rejected)) < 64 * 1024 and rejected["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"trainer": "oracle"}, "there is no trainer 'oracle'"),
+        ({"parameters": {"leaves": 1}}, "unknown: leaves"),
+        ({"parameters": {**FAST, "min_samples_leaf": 3, "tolerance": 0.0}}, "does not answer as the trained one"),
+    ],
+)
+def test_a_training_that_cannot_work_fails_for_good_and_says_why(
+    place: Place, fields: dict[str, Any], says: str
+) -> None:
+    assert place.run(place.drop(mixed(), **fields))[0] == os.EX_DATAERR
+    (failed,) = place.sink.of("training.failed")
+    assert says in failed["data"]["reason"] and failed["data"]["retryable"] is False
+    assert failed["data"]["log_uri"].endswith("/pods/random-forest-0123-abcde/log")
+    assert place.store.models() == ()
+
+
+def test_a_file_that_was_changed_after_the_drop_is_refused(place: Place) -> None:
+    arrived = place.drop(mixed())
+    (place.folder / "store" / "datasets" / "doors" / f"{arrived.sha256}.csv").write_text("other")
+    assert place.run(arrived)[0] == os.EX_DATAERR
+    assert "changed after it was dropped" in place.sink.of("training.failed")[0]["data"]["reason"]
+
+
+def test_a_file_that_is_not_there_yet_is_tried_again_later(place: Place) -> None:
+    arrived = DatasetArrived("doors", place.store.uri("datasets/doors/none.csv"), "0" * 64, 10, target="kind")
+    assert place.run(arrived)[0] == os.EX_TEMPFAIL
+    assert not place.sink.events
+
+
+def test_an_event_of_another_type_is_final(place: Place) -> None:
+    assert place.run(PredictionRequested("doors", {"instances": []}))[0] == os.EX_DATAERR
+
+
+def test_a_missing_setting_is_named_at_start(place: Place) -> None:
+    status, log = place.run(place.drop(mixed()), K_SINK="")
+    assert status == os.EX_CONFIG and "K_SINK" in log
+
+
+def serve(place: Place) -> str:
+    (version,) = place.store.versions("doors")
+    place.store.set_serving("doors", Serving(version, None, "2026-01-01T00:00:00+00:00", "first"))
+    return version
+
+
+def test_a_later_file_takes_the_champions_target_and_names_it_as_parent(place: Place) -> None:
+    assert place.run(place.drop(mixed()))[0] == 0
+    champion = serve(place)
+    assert place.run(place.drop(mixed(seed=1), target=None))[0] == 0
+    manifest = place.store.manifest("doors", place.sink.of("model.trained")[1]["data"]["version"])
+    assert (manifest.parent, manifest.parameters["target"]) == (champion, "kind")
+
+
+def test_a_drift_trains_on_every_file_dropped_and_only_if_there_is_a_new_one(place: Place) -> None:
+    assert place.run(place.drop(mixed()))[0] == 0
+    serve(place)
+    drifted = DriftDetected("doors", "größe", "psi", 0.4, 0.2, 1000)
+    assert place.run(drifted)[0] == os.EX_DATAERR
+    assert "nothing new to learn from" in place.sink.of("training.failed")[0]["data"]["reason"]
+    place.drop(mixed(80, seed=1))
+    place.drop("broken,file\n")
+    status, log = place.run(drifted)
+    assert status == 0, log
+    trained = place.sink.of("model.trained")[-1]["data"]
+    manifest = place.store.manifest("doors", trained["version"])
+    assert trained["rows"] == 200 and len(manifest.parameters["datasets"]) == 3
+    assert "was left out" in manifest.parameters["notes"][0]
+    assert manifest.parameters["n_estimators"] == 10
+
+
+def test_a_file_is_trained_here_and_now_without_event_and_store(tmp_path: Path, mixed_csv: Path) -> None:
+    command = [sys.executable, "-m", "trainers.job", "--file", str(mixed_csv), "--target", "kind", "--out"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "out"), "--parameter", "n_estimators=10"], capture_output=True, text=True, check=True
+    )
+    result = json.loads(done.stdout)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [result["version"]]
+    assert sorted(p.name for p in Path(result["package"]).iterdir()) == [
+        "SHA256SUMS",
+        "model.json",
+        "model.onnx",
+        "sample.json",
+    ]
+    assert result["scores"]["roc_auc"] > 0.5 and "100 %  package" in done.stderr
+    refused = subprocess.run([*command, str(tmp_path / "out"), "--trainer", "x"], capture_output=True, text=True)
+    assert refused.returncode == os.EX_DATAERR and "there is no trainer 'x'" in json.loads(refused.stdout)["error"]

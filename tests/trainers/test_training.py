@@ -1,0 +1,191 @@
+"""trainers.training: every trainer goes from a mixed table to a package that answers as the trained model does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from eventing.errors import Rejected
+from functions.model import Model
+from tests.trainers.conftest import MIXED_HEADER, mixed_rows
+from trainers import dataset, table, trainer, training
+from trainers.preprocessing import Preprocessing
+from trainers.training import Plan, Trained
+
+PLAN = Plan("doors", "v20260101-000000-abcdef", "random_forest", "kind", {}, None, "file:///x", "0" * 64, ("0" * 64,))
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FAST: dict[str, dict[str, Any]] = {
+    "random_forest": {"n_estimators": 20},
+    "neural_net": {"epochs": 15, "batch_size": 8, "first_units": 16, "second_units": 8},
+}
+
+
+def run(file: Path, into: Path, **changes: Any) -> Trained:
+    plan = replace(PLAN, **changes)
+    return training.train(plan, [file], into, NOW, lambda step, done, what: None)
+
+
+@pytest.fixture(scope="module", params=["random_forest", "neural_net"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A package of each trainer, trained once for all tests of it."""
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "mixed.csv").write_text("\n".join([MIXED_HEADER, *mixed_rows(300)]), encoding="utf-8")
+    return run(folder / "mixed.csv", folder, trainer=request.param, parameters=FAST[request.param])
+
+
+def test_a_package_passes_its_own_self_test(trained: Trained) -> None:
+    Model.load(trained.package).self_test()
+
+
+def test_column_names_are_kept_as_input_names_whatever_letters_they_have(trained: Trained) -> None:
+    model = Model.load(trained.package)
+    assert [i.name for i in model.signature.inputs] == ["größe", "Farbe der Tür", "temp.c", "flag"]
+    assert [i.datatype for i in model.signature.inputs] == ["FP32", "BYTES", "FP32", "BYTES"]
+    assert model.signature.classes == ("no", "yes")
+    assert model.signature.inputs[1].categories == ("blau", "grün", "rot")
+
+
+def test_every_held_out_row_is_compared_and_none_differs(trained: Trained) -> None:
+    parity = trained.manifest.parity
+    assert parity["rows"] == 60 and parity["label_flips"] == 0 and parity["largest_difference"] <= 1e-6
+
+
+def test_the_scores_are_better_than_guessing(trained: Trained) -> None:
+    scores = trained.manifest.scores
+    assert set(scores) == {"accuracy", "log_loss", "base_rate", "f1", "roc_auc"}
+    assert scores["roc_auc"] > 0.7
+
+
+def test_missing_and_unknown_values_are_answered(trained: Trained) -> None:
+    row = {"größe": np.nan, "Farbe der Tür": "", "temp.c": np.nan, "flag": "never seen"}
+    inputs = {k: np.array([[v]], object if isinstance(v, str) else np.float32) for k, v in row.items()}
+    answer = Model.load(trained.package).infer(inputs)
+    assert answer["label"][0] in ("no", "yes") and answer["probabilities"].sum() == pytest.approx(1)
+
+
+def test_samples_are_five_requests_and_one_has_a_gap(trained: Trained) -> None:
+    samples = json.loads((trained.package / "sample.json").read_text())["requests"]
+    assert len(samples) == 5
+    assert any(value is None for sample in samples for value in sample["inputs"].values())
+
+
+def test_held_out_rows_are_written_without_objects_and_answer_the_same(trained: Trained) -> None:
+    with np.load(trained.heldout, allow_pickle=False) as held:
+        arrays = {name: held[name] for name in held.files}
+    target = arrays.pop(training.TARGET_KEY)
+    assert {a.dtype.kind for a in arrays.values()} == {"f", "U"} and target.dtype == np.int64
+    answer = Model.load(trained.package).infer(
+        {n: a.astype(object) if a.dtype.kind == "U" else a for n, a in arrays.items()}
+    )
+    accuracy = float(np.mean(answer["label"] == np.array(["no", "yes"], object)[target]))
+    assert accuracy == pytest.approx(trained.manifest.scores["accuracy"], abs=1e-6)
+
+
+def test_the_baseline_tells_shares_that_add_up(trained: Trained) -> None:
+    baseline = trained.manifest.baseline
+    assert baseline["rows"] == 300
+    numeric, words = baseline["features"]["temp.c"], baseline["features"]["Farbe der Tür"]
+    assert len(numeric["shares"]) == len(numeric["edges"]) + 1 and sum(numeric["shares"]) == pytest.approx(1, abs=1e-4)
+    assert 0.1 < numeric["missing"] < 0.3 and set(words["shares"]) == {"rot", "blau", "grün"}
+    assert sum(words["shares"].values()) + words["other"] == pytest.approx(1, abs=1e-4)
+    assert set(baseline["outputs"]["label"]["shares"]) <= {"no", "yes"}
+    assert baseline["outputs"]["score"]["kind"] == "numeric"
+
+
+def test_the_preprocessing_in_the_graph_gives_the_same_features_to_the_last_bit(mixed_csv: Path) -> None:
+    data = dataset.understand(table.read(mixed_csv), "kind")
+    learned, held = training.split(data, 0.2, 42)
+    preprocessing = Preprocessing.fit(learned.columns, 2, scale=True)
+    inputs, nodes, constants = preprocessing.graph(data.columns)
+    output = onnx.helper.make_tensor_value_info(
+        "headrace/features", onnx.TensorProto.FLOAT, [None, preprocessing.width]
+    )
+    graph = onnx.helper.make_graph(nodes, "preprocessing", inputs, [output], constants)
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    served = Model.from_onnx(model.SerializeToString()).infer(held.inputs())["headrace/features"]
+    assert served.tolist() == preprocessing.transform(held.columns).tolist()
+
+
+@pytest.mark.parametrize("name", ["random_forest", "neural_net"])
+def test_three_classes_of_whole_numbers_keep_their_type(tmp_path: Path, name: str) -> None:
+    random = np.random.default_rng(1)
+    x = random.normal(size=(200, 2))
+    rows = [f"{a:.4f},{b:.4f},{10 if a > 0.5 else 20 if b > 0 else 30}" for a, b in x]
+    (tmp_path / "f.csv").write_text("\n".join(["a,b,target", *rows]))
+    done = run(tmp_path / "f.csv", tmp_path, trainer=name, target=None, parameters=FAST[name])
+    model = Model.load(done.package)
+    assert model.signature.classes == (10, 20, 30)
+    answer = model.infer({"a": np.array([[2.0]], np.float32), "b": np.array([[0.0]], np.float32)})
+    assert answer["label"].dtype == np.int64 and answer["probabilities"].shape == (1, 3)
+
+
+def test_rows_where_the_forest_is_undecided_keep_their_label(tmp_path: Path) -> None:
+    # Ties in every second row: two trees that see noise, integer votes, both classes exactly one half.
+    random = np.random.default_rng(2)
+    rows = [f"{random.integers(0, 5)},{random.integers(0, 5)},{random.integers(0, 2)}" for _ in range(4000)]
+    (tmp_path / "f.csv").write_text("\n".join(["a,b,target", *rows]))
+    for leaf, trees in ((1, 2), (1, 10), (50, 4), (3, 100)):
+        parameters = {"n_estimators": trees, "min_samples_leaf": leaf, "test_share": 0.5}
+        done = run(tmp_path / "f.csv", tmp_path / f"{leaf}-{trees}", target=None, parameters=parameters)
+        assert (done.manifest.parity["rows"], done.manifest.parity["label_flips"]) == (2000, 0)
+
+
+def test_a_graph_that_answers_otherwise_makes_no_package(mixed_csv: Path, tmp_path: Path) -> None:
+    # No float32 graph equals float64 votes to the last bit: a tolerance of zero must refuse it and name the rows.
+    with pytest.raises(Rejected, match=r"largest difference .*row \d+: trained 'yes' with|row \d+: trained 'no' with"):
+        run(mixed_csv, tmp_path / "out", parameters={"tolerance": 0.0, "n_estimators": 7, "min_samples_leaf": 3})
+    assert not (tmp_path / "out" / "package").exists()
+
+
+def test_a_forest_too_large_to_serve_is_refused_with_advice(
+    mixed_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.random_forest.MAX_MODEL_BYTES", 10_000)
+    with pytest.raises(Rejected, match="set min_samples_leaf"):
+        run(mixed_csv, tmp_path / "out")
+
+
+def test_the_same_seed_gives_the_same_graph(mixed_csv: Path, tmp_path: Path) -> None:
+    graphs = [
+        (run(mixed_csv, tmp_path / n, parameters={"n_estimators": 5}).package / "model.onnx").read_bytes() for n in "ab"
+    ]
+    assert graphs[0] == graphs[1]
+
+
+def test_parameters_are_checked_and_every_fault_is_named() -> None:
+    kind = trainer.find("random_forest").Parameters
+    with pytest.raises(Rejected, match="leaves; expected some of") as caught:
+        trainer.parameters(kind, {"leaves": 3, "n_estimators": "many", "seed": 1.5, "max_depth": True})
+    assert len(caught.value.faults) == 4
+    common, own = trainer.parameters(kind, {"seed": "7", "max_depth": "none", "n_estimators": 30.0})
+    assert (common.seed, own.max_depth, own.n_estimators) == (7, None, 30)
+
+
+def test_a_trainer_is_found_by_its_module_and_by_nothing_else() -> None:
+    assert set(trainer.available()) == {"neural_net", "random_forest"}
+    for name in ("job", "os", "../x", "dataset"):
+        with pytest.raises(Rejected, match="expected one of neural_net, random_forest"):
+            trainer.find(name)
+
+
+def test_of_several_files_those_refused_are_left_out_with_a_note(tmp_path: Path) -> None:
+    files = []
+    for name, content in (
+        ("old.csv", ["a,target", *(f"{i},{i % 2}" for i in range(30))]),
+        ("broken.csv", ["a,b,target", "1"]),
+        ("new.csv", ["a,b,target", *(f"{i},{-i},{i % 2}" for i in range(30))]),
+        ("newest.csv", ["a,b,target", *(f"{i},{-i},{i % 2}" for i in range(40))]),
+    ):
+        (tmp_path / name).write_text("\n".join(content))
+        files.append(tmp_path / name)
+    data, notes = training.read(files, None, 0.0)
+    assert data.rows == 70
+    assert [note.split(":")[0] for note in notes] == ["broken.csv was left out", "old.csv was left out"]

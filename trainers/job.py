@@ -1,0 +1,319 @@
+"""A training Job: an event in, a package out, the verdict as the exit status.
+
+Started by Knative's JobSink, which puts the event into the file `event` under `$K_EVENT_PATH` and has said 202 already:
+so what became of it is told by events to `$K_SINK` and by the exit status, which the Job's podFailurePolicy reads.
+
+    0   a package is in the store and model.trained was sent      75  the same event may yet succeed (RetryLater)
+    65  it never will (Rejected); an event said why               1   nobody foresaw this; the Job tries again
+
+It may die on any line. The ledger, `runs/<key>.json` in the store, is written before the training with the version that
+the package will have; a package is whole or absent. So the next delivery finds either a package, and tells of it again,
+or none, and trains. `--file` trains here and now, without event and store (see `trainers.once`).
+
+Source: knative/eventing docs on JobSink; Kubernetes' podFailurePolicy; sysexits.h.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import orjson
+from cloudevents.core.v1.event import CloudEvent
+
+from eventing import binding, contract, sender, settings
+from eventing.contract import (
+    DatasetArrived,
+    DatasetRejected,
+    DriftDetected,
+    ModelTrained,
+    TrainingFailed,
+    TrainingProgressed,
+)
+from eventing.errors import Rejected, RetryLater, Verdict
+from functions import store as functions_store
+from trainers import once, training
+from trainers import wish as wishes
+from trainers.table import BrokenDataset
+from trainers.wish import Wish
+
+SEND_ATTEMPTS = 6  # with the sender's backoff 3 to 6 s: a broker that restarts is waited for, a lost one costs a retry
+PROGRESS_STEP = 0.1  # of the training between two progress events: at most 15 of them, whatever the trainer reports
+REASONS_BYTES = 48 * 1024  # of dataset.rejected's reasons, so that the whole stays under the contract's 64 KiB
+# Pods of a Job are called <job>-<5 characters>. Source: kubernetes/kubernetes pkg/controller, SimpleNameGenerator.
+_POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
+
+log = logging.getLogger("trainers.job")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the process is told by its environment."""
+
+    store: str
+    """HEADRACE_STORE: where packages and datasets are, an fsspec URL."""
+    sink: str
+    """K_SINK: where events go, the broker."""
+    event: Path
+    """K_EVENT_PATH: the folder with the file `event`."""
+    pod: str
+    """HOSTNAME: the pod, whose log tells of this training."""
+    namespace: str
+    """POD_NAMESPACE: where that pod is."""
+    max_dataset_bytes: int
+    """HEADRACE_MAX_DATASET_BYTES: a larger file is refused before it is read."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """Raises Misconfigured naming the key."""
+        return cls(
+            store=settings.text(environ, "HEADRACE_STORE", "the store's URL, such as s3://bucket/headrace"),
+            sink=settings.text(environ, "K_SINK", "the broker's URL"),
+            event=Path(settings.text(environ, "K_EVENT_PATH", "the folder with the event, as JobSink sets it"))
+            / "event",
+            pod=settings.text(environ, "HOSTNAME", "the pod's name", default="trainer"),
+            namespace=settings.text(environ, "POD_NAMESPACE", "the pod's namespace", default="headrace"),
+            max_dataset_bytes=settings.whole_number(
+                environ, "HEADRACE_MAX_DATASET_BYTES", wishes.MAX_DATASET_BYTES, 1, 1 << 40
+            ),
+        )
+
+    @property
+    def job(self) -> str:
+        return _POD_SUFFIX.sub("", self.pod)
+
+    @property
+    def log_uri(self) -> str:
+        """Where the Kubernetes API gives this pod's log."""
+        return f"/api/v1/namespaces/{self.namespace}/pods/{self.pod}/log"
+
+
+class Voice:
+    """Says what became of the event. cause: that event; every event sent names it as its cause."""
+
+    def __init__(self, to: sender.Sender, cause: CloudEvent, job: str) -> None:
+        self._to = to
+        self._cause = cause
+        self._job = job
+        self._told = -1.0
+        self._step = ""
+        self._heard = True
+        self.source = "/headrace/trainers/job"
+
+    def say(
+        self, data: contract.Data, noun: str, *parts: str, at: datetime | None = None, attempts: int = SEND_ATTEMPTS
+    ) -> None:
+        """Send, under an id that is the same whenever `parts` are. Raises RetryLater or Rejected as the sink says."""
+        id = contract.derived_id(noun, *parts)
+        event = data.to_event(source=self.source, id=id, time=at or datetime.now(UTC), cause=self._cause)
+        self._to.send(event, attempts=attempts)
+
+    def progress(self, wish: Wish, version: str, step: str, done: float, what: str) -> None:
+        """To the log always; as an event where it is a step further. A sink that does not listen stops no training."""
+        log.info("%s %3.0f %% %s: %s", wish.model, 100 * done, step, what)
+        if not self._heard or (step == self._step and done < self._told + PROGRESS_STEP):
+            return
+        self._told, self._step = done, step
+        progressed = TrainingProgressed(wish.model, self._job, step, round(done, 3), what)
+        try:
+            self.say(progressed, "progress", version, step, f"{done:.2f}", attempts=1)
+        except Verdict as e:
+            self._heard = False
+            log.warning("progress is no longer sent: %s", e)
+
+
+def train(cause: CloudEvent, store: functions_store.Store, voice: Voice, to: Settings, scratch: Path) -> ModelTrained:
+    """The package that the event asks for, in the store, and told of. Raises BrokenDataset, Rejected or RetryLater."""
+    wish = _wish(cause, store, to)
+    key = wish.key()
+    ledger = f"runs/{key}.json"
+    versions = list((store.read_json(ledger) or {}).get("versions", []))
+    if (version := _whole(store, wish.model, versions)) is not None:
+        log.info("%s was trained before as %s; telling of it again", wish.model, version)
+        return _tell(store, voice, wish.model, version, key, to.job)
+    version = f"v{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    # Before the first second of work: whoever comes after a kill knows under which version to look for the package.
+    versions.append(version)
+    store.write_json(
+        ledger, {"model": wish.model, "trainer": wish.trainer, "versions": versions, "event": cause.get_id()}
+    )
+    files = [store.download(file.uri, scratch / "datasets", file.sha256) for file in wish.files]
+    plan = training.Plan(
+        model=wish.model,
+        version=version,
+        trainer=wish.trainer,
+        target=wish.target,
+        parameters=wish.parameters,
+        parent=wish.parent,
+        uri=wish.uri,
+        sha256=wish.sha256,
+        datasets=tuple(file.sha256 for file in wish.files),
+    )
+    _check_sizes(files, to.max_dataset_bytes)
+    trained = training.train(
+        plan, files, scratch, datetime.now(UTC), lambda *step: voice.progress(wish, version, *step)
+    )
+    if trained.rejected is not None:
+        voice.say(_rejection(wish.model, wish.uri, trained.rejected), "rejected", key)
+    # Another Job for the same key, of an event with another id, may have been faster.
+    known = list((store.read_json(ledger) or {}).get("versions", []))
+    if (first := _whole(store, wish.model, known)) is not None:
+        log.info("%s was trained meanwhile as %s; this package is let go", wish.model, first)
+        return _tell(store, voice, wish.model, first, key, to.job)
+    # The promoter needs the held-out rows as soon as it sees the package.
+    store.put_file(f"heldout/{wish.model}/{version}.npz", trained.heldout)
+    store.publish(trained.package)
+    return _tell(store, voice, wish.model, version, key, to.job)
+
+
+def _wish(cause: CloudEvent, store: functions_store.Store, to: Settings) -> Wish:
+    data = contract.parse(cause)
+    if isinstance(data, DatasetArrived):
+        extension = cause.get_extension("trainer")
+        arrived = data if data.trainer or not extension else replace(data, trainer=str(extension))
+        return wishes.of_arrival(arrived, store, to.max_dataset_bytes)
+    if isinstance(data, DriftDetected):
+        return wishes.of_drift(data, store)
+    raise Rejected(
+        f"event {cause.get_id()} has type {cause.get_type()}; trainers learn from dataset.arrived, drift.detected"
+    )
+
+
+def _whole(store: functions_store.Store, model: str, versions: list[str]) -> str | None:
+    """The first of the versions whose package is whole in the store."""
+    there = set(store.versions(model)) if versions else set()
+    return next((version for version in versions if version in there), None)
+
+
+def _check_sizes(files: list[Path], max_bytes: int) -> None:
+    """An event's `bytes` is a claim; the files are the truth."""
+    for file in files:
+        if (size := file.stat().st_size) > max_bytes:
+            raise wishes.too_large(size, max_bytes)
+
+
+def _tell(store: functions_store.Store, voice: Voice, model: str, version: str, key: str, job: str) -> ModelTrained:
+    """Tell of a package in the store: the same event whoever tells it, because all of it is read from there."""
+    manifest = store.manifest(model, version)
+    pointer = store.read_json(f"models/{model}/{version}.json") or {}
+    trained = ModelTrained(
+        model=model,
+        version=version,
+        uri=store.uri(f"models/{model}/{version}"),
+        sha256=str(pointer["sha256"]),
+        scores=dict(manifest.scores),
+        parity=dict(manifest.parity),
+        rows=manifest.dataset["rows"],
+        seconds=float(manifest.parameters["seconds"]),
+        dataset_sha256=manifest.dataset["sha256"],
+        trainer=manifest.trainer,
+        job=job,
+    )
+    voice.say(trained, "trained", key, at=datetime.fromisoformat(str(pointer["at"])))
+    log.info("%s %s is in the store: %s", model, version, trained.uri)
+    return trained
+
+
+def _rejection(dataset: str, uri: str, broken: BrokenDataset) -> DatasetRejected:
+    """As many reasons as an event may carry, the first ones."""
+    reasons: list[contract.Reason] = []
+    size = 0
+    for reason in broken.reasons:
+        size += len(orjson.dumps(reason)) * 2 + 64  # events are measured with every letter beyond ASCII spelled out
+        if size > REASONS_BYTES and reasons:
+            break
+        reasons.append(reason)
+    return DatasetRejected(dataset, uri, tuple(reasons), broken.broken_rows, broken.counts)
+
+
+def conclude(cause: CloudEvent, voice: Voice, to: Settings, error: Exception) -> int:
+    """Say why there is no package, and give the exit status. Raises RetryLater when nobody listens."""
+    subject = cause.get_subject() or "unknown"
+    if isinstance(error, RetryLater):
+        log.warning("later: %s", error)
+        return error.exit_status
+    if isinstance(error, BrokenDataset) and cause.get_type() == DatasetArrived.TYPE:
+        arrived = DatasetArrived.from_event(cause)
+        for reason in error.reasons[:20]:
+            where = f"line {reason.row}: " if reason.row else ""
+            log.error("%s%s", where, reason.what)
+        voice.say(_rejection(arrived.dataset, arrived.uri, error), "rejected", cause.get_id())
+        return error.exit_status
+    foreseen = isinstance(error, Rejected)
+    failed = TrainingFailed(
+        subject, to.job, _cut(str(error) or type(error).__name__), to.log_uri, retryable=not foreseen
+    )
+    if foreseen:
+        log.error("%s", error)
+        voice.say(failed, "failed", cause.get_id())
+        return os.EX_DATAERR
+    log.error("the training broke down", exc_info=error)
+    try:
+        voice.say(failed, "failed", cause.get_id(), to.pod, attempts=1)
+    except Verdict as e:
+        log.warning("training.failed was not sent: %s", e)
+    return 1
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 4000 else text[:4000] + "…"
+
+
+def run(environ: Mapping[str, str]) -> NoReturn:
+    """One event to its exit status. Raises Misconfigured."""
+    to = Settings.from_environment(environ)
+    store = functions_store.Store.open(to.store)
+    events = sender.Sender(to.sink)
+    scratch = Path(tempfile.mkdtemp(prefix="headrace-training-"))
+
+    def terminated(signum: int, _: object) -> NoReturn:
+        # At once, also inside a library's loop: the store holds nothing half, and the next delivery finds the ledger.
+        shutil.rmtree(scratch, ignore_errors=True)
+        os._exit(128 + signum)
+
+    signal.signal(signal.SIGTERM, terminated)
+    status, started = os.EX_OK, time.monotonic()
+    try:
+        cause = binding.from_json(orjson.loads(to.event.read_bytes()))
+        log.info("event %s, %s of %s", cause.get_id(), cause.get_type(), cause.get_subject())
+        voice = Voice(events, cause, to.job)
+        try:
+            train(cause, store, voice, to, scratch)
+        except Exception as e:  # noqa: BLE001 - every end of a training is told, also the unforeseen one
+            status = conclude(cause, voice, to, e)
+    except Verdict as e:
+        log.error("%s", e)
+        status = e.exit_status
+    except orjson.JSONDecodeError as e:
+        log.error("%s is not JSON: %s", to.event, e)
+        status = os.EX_DATAERR
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    log.info("exit status %d after %.1f s", status, time.monotonic() - started)
+    sys.exit(status)
+
+
+def main() -> NoReturn:
+    """The process: `python -m trainers.job`, as JobSink starts it, or with `--file` as `headrace train` does."""
+    # Read by TensorFlow when it is imported, by whichever trainer needs it: notes about the processor are noise.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    if len(sys.argv) > 1:
+        sys.exit(once.main(sys.argv[1:]))
+    settings.run(run, os.environ)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""From an event to what is to be trained: which files, which trainer, which target, under which key.
+
+Called by `trainers.job`. The key is the same whenever the same rows would be learned from in the same way: it is what
+makes a redelivered event, or the same file dropped twice, train once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from eventing.contract import DatasetArrived, DriftDetected, Reason
+from eventing.errors import Rejected
+from functions import model as functions_model
+from functions import store as functions_store
+from trainers import trainer
+from trainers.dataset import DEFAULT_TARGET
+from trainers.table import BrokenDataset
+
+DEFAULT_TRAINER = "random_forest"
+MAX_DATASET_BYTES = 64 * 1024 * 1024  # what a trainer with 2 GiB of memory reads and fits without trouble
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file to learn from."""
+
+    uri: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One training that an event asks for."""
+
+    model: str
+    trainer: str
+    target: str | None
+    """None: nobody named one, and the column `target` is tried."""
+    files: tuple[File, ...]
+    """Oldest first."""
+    parent: str | None
+    """The version that serves."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def uri(self) -> str:
+        """Of the file; of several files, the folder they lie in."""
+        return self.files[0].uri if len(self.files) == 1 else self.files[-1].uri.rpartition("/")[0]
+
+    @property
+    def sha256(self) -> str:
+        """Of the file; of several files, of their digests."""
+        if len(self.files) == 1:
+            return self.files[0].sha256
+        return hashlib.sha256("\n".join(sorted(file.sha256 for file in self.files)).encode()).hexdigest()
+
+    def key(self) -> str:
+        """The name of this training in the ledger. Raises Rejected for an unknown trainer or impossible parameters."""
+        common, own = trainer.parameters(trainer.find(self.trainer).Parameters, self.parameters)
+        # Defaults spelled out: a default that was named anyway is no other training.
+        facts = [
+            self.model,
+            sorted(file.sha256 for file in self.files),
+            self.trainer,
+            {**asdict(common), **asdict(own)},
+            self.target or DEFAULT_TARGET,
+        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def of_arrival(arrived: DatasetArrived, store: functions_store.Store, max_bytes: int) -> Wish:
+    """The training that a dropped file asks for. Raises BrokenDataset for a file over `max_bytes`."""
+    if arrived.bytes > max_bytes:
+        raise too_large(arrived.bytes, max_bytes)
+    champion = _champion(arrived.dataset, store)
+    return Wish(
+        model=arrived.dataset,
+        trainer=arrived.trainer or DEFAULT_TRAINER,
+        target=arrived.target or (champion.parameters.get("target") if champion is not None else None),
+        files=(File(arrived.uri, arrived.sha256),),
+        parent=None if champion is None else champion.version,
+        parameters=arrived.parameters or {},
+    )
+
+
+def too_large(size_bytes: int, max_bytes: int) -> BrokenDataset:
+    """The refusal of a file of `size_bytes`."""
+    what = f"the file has {size_bytes:,} bytes; at most {max_bytes:,} are taken at once"
+    return BrokenDataset([Reason(f"{what}: split it, or raise HEADRACE_MAX_DATASET_BYTES")], {"file too large": 1}, 0)
+
+
+def of_drift(drifted: DriftDetected, store: functions_store.Store) -> Wish:
+    """The training that a drift asks for: the champion's way, with every file dropped so far.
+
+    Raises Rejected when nothing serves, or the champion has learned from all of them already.
+    """
+    champion = _champion(drifted.model, store)
+    if champion is None:
+        raise Rejected(f"no version of {drifted.model} serves, so there is nothing to train anew")
+    files = tuple(File(record.uri, record.sha256) for record in store.datasets(drifted.model))
+    known = set(champion.parameters.get("datasets") or [champion.dataset["sha256"]])
+    if not {file.sha256 for file in files} - known:
+        raise Rejected(
+            f"nothing new to learn from: {champion.version}, which serves, knows all {len(files)} files dropped for "
+            f"{drifted.model}; drop newer rows with their outcome"
+        )
+    return Wish(
+        model=drifted.model,
+        trainer=drifted.trainer or champion.trainer,
+        target=str(champion.parameters.get("target") or DEFAULT_TARGET),
+        files=files,
+        parent=champion.version,
+        parameters=champion.parameters.get("given") or {},
+    )
+
+
+def _champion(model: str, store: functions_store.Store) -> functions_model.Manifest | None:
+    """What model.json of the serving version says; None before the first promotion."""
+    serving = store.serving(model)
+    return None if serving is None else store.manifest(model, serving.version)
