@@ -63,6 +63,7 @@ class Model:
         self._session = session
         self.signature = signature
         self.manifest = manifest
+        self._output_names = [spec.name for spec in signature.outputs]
         self._samples: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
@@ -99,7 +100,7 @@ class Model:
         are NaN and "". outputs: which ones to compute, None for all. Raises Rejected for inputs that do not fit the
         graph; what fails inside the graph escapes as onnxruntime's own error.
         """
-        names = [spec.name for spec in self.signature.outputs] if outputs is None else list(outputs)
+        names = self._output_names if outputs is None else outputs
         try:
             answers = self._session.run(names, inputs)
         except (ort_errors.InvalidArgument, ValueError) as e:
@@ -142,7 +143,7 @@ def open_session(model: Path | bytes, threads: int = 1) -> onnxruntime.Inference
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Spinning threads make a pod look busy to the autoscaler's node while nothing is asked.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors: warnings about a graph's style are for its author, not for each start
+    options.log_severity_level = 4  # fatal ones alone: every other comes as an exception, and one is told once
     name = model.name if isinstance(model, Path) else "the graph"
     with _servable(name):
         return onnxruntime.InferenceSession(

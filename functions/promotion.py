@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -88,15 +88,17 @@ class Promotion:
         trained = self._trained
         service = self._cluster.get("Service", trained.model)
         running = rollout.canary_of(service) if service is not None else None
+        own = running is not None and running.version == trained.version
+        # A rollout of this version is brought to its end first, though its verdict be written down already.
+        if not own and (said := self._recorded()) is not None:
+            return said
         if service is not None and running is not None:
-            own = running.version == trained.version
             self._mine = self._mine or own
             # Another's canary is its own delivery's to watch, unless that one died and did not come back.
             if own or canary.is_abandoned(running, self._means.clock(), self._means.limits):
-                self._advance(service, running)
+                ended = self._advance(service, running)
+                return self._recorded() if own and ended else None
             return None
-        if (said := self._recorded()) is not None:
-            return said
         if self._mine:
             reason = "somebody changed the Service by hand while the canary was watched, and that stands"
             return self._record(ModelRolledBack(trained.model, trained.version, reason))
@@ -113,6 +115,8 @@ class Promotion:
             if rollout.is_split(service):
                 advice = f"`headrace promote {trained.model} VERSION` ends that"
                 return self._reject(f"its traffic is split by hand between several revisions; {advice}", None)
+            if rollout.is_moving(service):
+                return None  # the champion is whoever serves when that has ended
             champion = self._version(revision)
         if champion == trained.version:
             reason = "it serves already"
@@ -145,8 +149,8 @@ class Promotion:
             return self._reject(f"Kubernetes takes no Service of this name: {e.reason}", None)
         return None
 
-    def _advance(self, service: client.Object, running: Canary) -> None:
-        """Brings a rollout, of this version or of one whose watcher died, one step on."""
+    def _advance(self, service: client.Object, running: Canary) -> bool:
+        """Brings a rollout, of this version or of one whose watcher died, one step on; whether that ended it."""
         means, model = self._means, self._trained.model
         seen = self._observe(service, running)
         state, decision = canary.decide(running, seen, means.clock(), means.limits)
@@ -156,10 +160,10 @@ class Promotion:
             *(model, running.version, running.phase, decision.action, decision.reason),
         )
         patch = None
+        if running.phase == "starting" and decision.action in ("shift", "promote"):
+            state = replace(state, revision=rollout.newest_revision(service))  # the one that was seen ready
         if decision.action == "shift":
-            revision = rollout.newest_revision(service)
-            assert revision is not None  # it was seen ready
-            patch = rollout.shift_patch(service, state, revision, means.limits.canary_percent)
+            patch = rollout.shift_patch(service, state, means.limits.canary_percent)
         elif decision.action == "promote":
             patch = rollout.promote_patch(service, state)
         elif decision.action == "roll_back":
@@ -170,6 +174,7 @@ class Promotion:
             patch = rollout.finish_patch(service, settled)
         if patch is not None:
             self._cluster.patch("Service", model, patch)
+        return decision.action == "finish"
 
     def _observe(self, service: client.Object, running: Canary) -> Observation:
         if running.phase == "starting":
@@ -212,13 +217,19 @@ class Promotion:
 
     def _finish(self, service: client.Object, running: Canary) -> None:
         """Writes down how a rollout ended, before the Service forgets it."""
-        model, previous = self._trained.model, running.champion
-        if running.phase == "promoting":
-            revision = rollout.newest_revision(service)
-            verdict = ModelPromoted(model, running.version, running.reason, previous, running.evidence, revision)
+        kind = ModelPromoted if running.phase == "promoting" else ModelRolledBack
+        verdict = kind(
+            model=self._trained.model,
+            version=running.version,
+            reason=running.reason,
+            previous=running.champion,
+            evidence=running.evidence,
+            revision=running.revision,
+        )
+        if isinstance(verdict, ModelPromoted):
             self._promoted(verdict)
         else:
-            self._record(ModelRolledBack(model, running.version, running.reason, previous, running.evidence))
+            self._record(verdict)
 
     def _promoted(self, verdict: ModelPromoted) -> tuple[Verdict, datetime]:
         """Whatever follows from a version's serving; each part may be there already."""
@@ -232,9 +243,7 @@ class Promotion:
         serving = self._store.serving(verdict.model)
         if serving is None or serving.version != verdict.version:
             previous = verdict.previous or (serving.version if serving is not None else None)
-            self._store.set_serving(
-                verdict.model, Serving(verdict.version, previous, at.isoformat(), getattr(said, "reason", ""))
-            )
+            self._store.set_serving(verdict.model, Serving(verdict.version, previous, at.isoformat(), said.reason))
         return said, at
 
     def _reject(

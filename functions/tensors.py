@@ -44,7 +44,7 @@ FLOATS = frozenset({"FP16", "FP32", "FP64"})
 _TOKENS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _WORDS = {"BOOL": "true or false", "BYTES": "text"}
 # Kinds of numpy's own reading of a JSON list that hold only values which fit; text is looked at one by one.
-_KINDS = {datatype: "fiub" if datatype in FLOATS else "iu" for datatype in DTYPES if datatype != "BYTES"} | {
+_KINDS = {datatype: "fiub" if datatype in FLOATS else "iub" for datatype in DTYPES if datatype != "BYTES"} | {
     "BOOL": "b"
 }
 
@@ -62,7 +62,8 @@ def value_of(spec: TensorSpec, value: Any) -> Any:
     """One JSON value as `spec` takes it; null is missing: NaN for floats, "" for text.
 
     Raises ValueError saying what was seen and what the signature says. Numbers for text are taken as they read (a
-    category such as 3 is a word to the model), text for numbers is refused unless it is NaN or an infinity.
+    category such as 3 is a word to the model), and so is true for 1; text for numbers is refused unless it is NaN or an
+    infinity.
     """
     datatype = spec.datatype
     if datatype in FLOATS:
@@ -87,7 +88,7 @@ def value_of(spec: TensorSpec, value: Any) -> Any:
     elif datatype == "BOOL":
         if isinstance(value, bool):
             return value
-    elif isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+    elif isinstance(value, int | float) and float(value).is_integer():
         limits = np.iinfo(DTYPES[datatype])
         if limits.min <= value <= limits.max:
             return int(value)

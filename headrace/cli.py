@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -35,16 +36,17 @@ dead_letters = typer.Typer(
     no_args_is_help=True, help="Events that nobody could be brought to take. Example: headrace dead-letters list"
 )
 
-for command in (platform.up, platform.down, platform.status, platform.url):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(platform.up, platform.down, platform.status, platform.url),
+    *(models.drop, models.train, models.models, models.predict, models.promote, models.rollback),
+    *(events.send, events.events, events.why, platform.demo),
+)
+for command in COMMANDS:
     app.command()(command)
-for command in (models.drop, models.train, models.models, models.predict, models.promote, models.rollback):
-    app.command()(command)
-for command in (events.send, events.events, events.why):
-    app.command()(command)
-for name, command in (("list", events.list_dead), ("show", events.show_dead), ("replay", events.replay_dead)):
-    dead_letters.command(name)(command)
+dead_letters.command("list")(events.list_dead)
+dead_letters.command("show")(events.show_dead)
+dead_letters.command("replay")(events.replay_dead)
 app.add_typer(dead_letters, name="dead-letters")
-app.command()(platform.demo)
 
 
 @app.callback()

@@ -94,7 +94,7 @@ class Demo:
         self._say(
             "Drop February while people go on asking: challenger against champion, then a canary with 20 % of requests"
         )
-        with self._traffic(place, "february") as counts:
+        with self._traffic(place, "january") as counts:  # as before: the drift comes with July
             self._type("drop", str(self._month("february")), "--dataset", MODEL, "--target", flights.TARGET, "--wait")
         answered = ", ".join(f"{count} by {version}" for version, count in sorted(counts.items()))
         screen.say(f"  meanwhile {sum(counts.values())} requests were answered: {answered or 'none'}")
@@ -135,19 +135,10 @@ class Demo:
 
     def _v2(self, place: Place, rows: list[dict[str, str]]) -> None:
         """The same five rows as columns: what tritonclient and KServe's clients send."""
-        url = f"{place.url(MODEL)}/v2/models/{MODEL}"
-        signature = _get(url)["inputs"]
-        inputs = [
-            {
-                "name": spec["name"],
-                "shape": [len(rows), 1],
-                "datatype": spec["datatype"],
-                "data": [_typed(r[spec["name"]], spec["datatype"]) for r in rows],
-            }
-            for spec in signature
-        ]
-        answer = _post(f"{url}/infer", {"inputs": inputs})
-        screen.say(f"  $ curl {url}/infer -d '{{\"inputs\": [… {len(inputs)} columns of {len(rows)} rows …]}}'")
+        url = f"{place.url(MODEL)}/v2/models/{MODEL}/infer"
+        inputs = _columns(rows)
+        answer = _post(url, {"inputs": inputs})
+        screen.say(f"  $ curl {url} -d '{{\"inputs\": [… {len(inputs)} columns of {len(rows)} rows …]}}'")
         for output in answer["outputs"]:
             data = [round(x, 4) if isinstance(x, float) else x for x in output["data"]]
             screen.say(f"    {output['name']} {output['datatype']} {output['shape']}: {json.dumps(data)}")
@@ -161,7 +152,7 @@ class Demo:
             "type": contract.PredictionRequested.TYPE,
             "subject": MODEL,
             "datacontenttype": "application/json",
-            "data": {"model": MODEL, "inputs": {"instances": [_instance(rows[0])]}},
+            "data": {"model": MODEL, "inputs": {"inputs": _columns(rows[:1])}},
         }
         file = self.files / "prediction.json"
         file.write_text(json.dumps(request, indent=2), encoding="utf-8")
@@ -280,33 +271,36 @@ def _urls(demo: Demo) -> None:
 
 
 def _ask(url: str, rows: list[dict[str, str]]) -> str:
-    """Ask over HTTP; the version that answered."""
-    return str(_post(f"{url}/v1/models/{MODEL}:predict", {"instances": [_instance(r) for r in rows]})["_version"])
+    """Ask over HTTP, V2; the version that answered."""
+    answer = _post(f"{url}/v2/models/{MODEL}/infer", {"inputs": _columns(rows)})
+    return str(answer["model_version"])
 
 
-def _instance(row: dict[str, str]) -> dict[str, Any]:
-    return {
-        k: _typed(v, "BYTES" if k in ("carrier", "origin", "dest", "weekday") else "FP32")
-        for k, v in row.items()
-        if k != flights.TARGET
-    }
+def _columns(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Rows as V2 tensors, one a column."""
+    return [
+        {
+            "name": name,
+            "shape": [len(rows), 1],
+            "datatype": "BYTES" if name in flights.WORDS else "FP32",
+            "data": [_value(name, r[name]) for r in rows],
+        }
+        for name in flights.COLUMNS
+        if name != flights.TARGET
+    ]
 
 
-def _typed(text: str, datatype: str) -> Any:
-    if datatype == "BYTES":
+def _value(name: str, text: str) -> Any:
+    """A cell as JSON: words as they are, numbers as numbers, gaps as null."""
+    if name in flights.WORDS:
         return text
     return float(text) if text else None
-
-
-def _get(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(url, timeout=WAIT_S) as answer:
-        return dict(json.load(answer))
 
 
 def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
-        return {**json.load(answer), "_version": answer.headers.get("X-Headrace-Version", "unknown")}
+        return dict(json.load(answer))
 
 
 def _mean(rows: list[dict[str, str]], feature: str) -> float:

@@ -23,6 +23,7 @@ GAP = "NA"  # as the package writes what nobody measured
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 LATE_MIN = 15  # minutes; the airlines' own limit for a delayed arrival
 WEATHER = ("temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib")
+WORDS = frozenset({"carrier", "origin", "dest", "weekday"})  # the others are numbers
 COLUMNS = (
     "carrier",
     "origin",

@@ -11,7 +11,6 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -31,15 +30,16 @@ def json_line(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table without lines, as kubectl prints them; a column is right-aligned where all its values are numbers."""
-    rows = [list(r) for r in rows]
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(r[i], int | float) for r in rows)
-        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(escape("" if v is None else str(v)) for v in row))
-    out.print(drawn)
+    """A table without lines, one row a line whatever the width of the screen, as kubectl prints them: what is cut or
+    wrapped cannot be copied or counted. A column is right-aligned where all its values are numbers.
+    """
+    values = [list(r) for r in rows]
+    cells = [list(columns), *(["" if v is None else str(v) for v in r] for r in values)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [bool(values) and all(isinstance(r[i], int | float) for r in values) for i in range(len(columns))]
+    for n, row in enumerate(cells):
+        aligned = (c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, numeric, strict=True))
+        out.print("   ".join(aligned).rstrip(), style="bold" if n == 0 else None, markup=False)
 
 
 def say(text: str) -> None:

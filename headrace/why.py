@@ -51,7 +51,8 @@ def explain(entries: Sequence[Entry], asked: str) -> Chain | None:
     wanted = {e.id for e in start if e.type not in PREDICTIONS} or {e.id for e in start}
     if any(e.id == asked for e in start):
         wanted = {asked}
-    chain = _ancestors(wanted, by_id, unique) | _descendants(wanted, unique, by_id)
+    # What followed has causes of its own: an answer leads back to the training of the version that gave it.
+    chain = _ancestors(wanted | _descendants(wanted, unique, by_id), by_id, unique)
     missing = sorted({e.cause for i in chain if (e := by_id[i]).cause and e.cause not in by_id} - {None})  # type: ignore[type-var]
     links = sorted((by_id[i] for i in chain), key=lambda e: e.seq)
     return Chain(tuple(Link(e, noun(e), describe(e), asked=e.id in wanted) for e in links), tuple(map(str, missing)))

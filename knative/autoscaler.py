@@ -1,9 +1,8 @@
-"""How many pods a revision should have: Knative's decisions, one at a time, each with its reason. Pure: no clock, no
-I/O.
+"""How many pods a revision should have: Knative's decisions, one by one, each with its reason. Pure: no clock, no I/O.
 
-`decide` turns what was scraped into a wish, before bounds; `reconcile` turns the wish into pods: bounds, initial scale,
-and the long way to zero. The caller keeps the two states, passes the time in, and acts. Called by
-`headrace.local.scaler` and by whatever replays traffic.
+`decide` turns what was scraped into a wish, before bounds; `reconcile` (of `knative.scale`) turns the wish into pods:
+bounds, initial scale, and the long way to zero. The caller keeps the two states, passes the time in, and acts. Called
+by `headrace.local.scaler` and by whatever replays traffic.
 
 Source: knative/serving pkg/autoscaler/scaling/autoscaler.go (decide), pkg/autoscaler/metrics/collector.go (record),
 pkg/reconciler/autoscaling/kpa/scaler.go and kpa.go (reconcile).
@@ -14,28 +13,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from knative import settings
 from knative.literals import SECOND, format_duration, nanoseconds
+from knative.scale import NO_TRAFFIC, Life, Plan, bounded, first_pods, reconcile
 from knative.settings import Config, Spec, resolve
 from knative.windows import Window
 
 __all__ = [
-    "Config", "Decision", "Life", "Observation", "Plan", "Scrape", "Spec", "State", "bounded", "decide", "reconcile",
-    "record", "resolve", "respecified", "start",
+    "NO_TRAFFIC", "Config", "Decision", "Life", "Observation", "Plan", "Scrape", "Spec", "State", "bounded", "decide",
+    "first_pods", "reconcile", "record", "resolve", "respecified", "start",
 ]  # fmt: skip
 
 SCRAPE_INTERVAL_S = 1.0
 DECISION_INTERVAL_S = 2.0
-# Knative's reason and message of condition Active, word for word: people and tools search for them.
-QUEUED = ("Queued", "Requests to the target are being buffered as resources are provisioned.")
-NO_TRAFFIC = ("NoTraffic", "The target is not receiving traffic.")
-TIMED_OUT = ("TimedOut", "The target could not be activated.")
 _SLOT_S = 2  # the scale-down delay is counted in decision intervals
-_INT32_MIN = -(2**31)
-
-Active = Literal["Unknown", "True", "False"]
+_INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,30 +92,6 @@ class Decision:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Life:
-    """Where a revision stands between its first pod and none.
-
-    active: condition Active of its PodAutoscaler, since_ns the moment it became so; initialized: whether the initial
-    scale was reached once. reason and message are Knative's words for the condition.
-    """
-
-    active: Active = "Unknown"
-    since_ns: int = 0
-    initialized: bool = False
-    reason: str = QUEUED[0]
-    message: str = QUEUED[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do now. want: the desired scale to publish, -1 while unknown; pods: set so many, None to leave them be."""
-
-    want: int
-    pods: int | None
-    reason: str
-
-
 def start(spec: Spec, ready: int, now_s: float) -> State:
     """The state of an autoscaler that starts now and sees `ready` pods.
 
@@ -136,7 +105,7 @@ def start(spec: Spec, ready: int, now_s: float) -> State:
         panic_since_ns=nanoseconds(now_s) if ready > 1 else None,
         panic_pods=ready,
         delayed=(),
-        delay_slots=-(-spec.scale_down_delay_ns // (_SLOT_S * SECOND)),
+        delay_slots=max(0, -(-spec.scale_down_delay_ns // (_SLOT_S * SECOND))),
     )
 
 
@@ -187,8 +156,9 @@ def decide(state: State, observation: Observation, now_s: float) -> tuple[State,
 
     pods = max(1, observation.ready)
     # Up and down in steps of a factor, yet always by one pod at least: ceil(1.1 x 2) = 3.
-    most = math.ceil(spec.max_scale_up_rate * pods)
-    least = math.floor(pods / spec.max_scale_down_rate) if spec.reachable else 0
+    up, down = spec.max_scale_up_rate * pods, pods / spec.max_scale_down_rate if spec.reachable else 0.0
+    most = math.ceil(up) if up < _INT32_MAX else _INT32_MAX  # also for Inf and NaN, which the ConfigMap may say
+    least = math.floor(down) if down > 0 else 0
     stable_wish, panic_wish = _pods_for(stable, spec.target_value), _pods_for(panic, spec.target_value)
     for_stable, for_panic = _held(stable_wish, least, most), _held(panic_wish, least, most)
     if spec.activation_scale > 1:
@@ -239,102 +209,6 @@ def decide(state: State, observation: Observation, now_s: float) -> tuple[State,
     )
 
 
-def bounded(spec: Spec, desired: int, initialized: bool) -> int:
-    """`desired` held between min-scale and max-scale; the initial scale is a minimum until it was reached once."""
-    low = max(0, spec.min_scale)
-    if spec.initial_scale > 1 and not initialized and spec.reachable:
-        low = max(low, spec.initial_scale)
-    if desired < low:
-        return low
-    return spec.max_scale if 0 < spec.max_scale < desired else desired
-
-
-def first_pods(spec: Spec) -> int:
-    """Pods a new revision starts with, before anything was observed: its initial scale, within bounds."""
-    pods = max(spec.initial_scale, spec.min_scale)
-    return min(pods, spec.max_scale) if spec.max_scale > 0 else pods
-
-
-def reconcile(
-    spec: Spec, life: Life, desired: int | None, ready: int, now_s: float, proxied_for_s: float = 0.0
-) -> tuple[Life, Plan]:
-    """What to do about a decision: the pods to set, and the revision's life after it.
-
-    desired: of the last valid decision, None before any. ready: pods ready now. proxied_for_s: how long all traffic has
-    been going through the activator, as far as it is known; that time counts towards the grace period.
-    """
-    now_ns = nanoseconds(now_s)
-    want = -1 if desired is None else desired
-    if want < 0 and life.active != "Unknown":
-        plan = Plan(-1, None, "no decision yet")
-    else:
-        want = bounded(spec, want, life.initialized)
-        plan = Plan(want, want, _bound(spec, desired, want)) if want else _to_zero(spec, life, now_ns, proxied_for_s)
-    return _aged(spec, life, plan.want, ready, now_ns), plan
-
-
-def _bound(spec: Spec, desired: int | None, want: int) -> str:
-    """Which bound made `want` of `desired`, in words."""
-    if desired == want:
-        return ""
-    if desired is not None and desired > want:
-        return f"max-scale {spec.max_scale} holds it at {want}"
-    return f"{'min-scale' if want == spec.min_scale else 'initial-scale'} {want}"
-
-
-def _to_zero(spec: Spec, life: Life, now_ns: int, proxied_for_s: float) -> Plan:
-    """Zero is wanted; whether it is time. One pod stays until the revision was active for a whole stable window; then
-    it is inactive, and the last pod goes after the grace period, or the pod retention where that is longer.
-    """
-    if not spec.scale_to_zero:
-        return Plan(1, 1, "the last pod stays: enable-scale-to-zero is off")
-    age = now_ns - life.since_ns
-    if life.active == "Unknown":
-        # 30 s more than the deadline, so that what went wrong can be told before the pods are gone.
-        limit = spec.progress_deadline_ns + 30 * SECOND
-        if age > limit:
-            return Plan(0, 0, f"not ready after {format_duration(limit)}")
-        return Plan(-1, None, "waiting for the first ready pod")
-    if life.active == "True":
-        if age >= spec.stable_window_ns:
-            return Plan(0, None, "idle for a whole stable window")
-        left = format_duration((spec.stable_window_ns - age) // SECOND * SECOND)
-        return Plan(1, 1, f"idle; the last pod stays {left} longer, a stable window from its start")
-    retention = spec.pod_retention_ns if spec.reachable else 0
-    patience = max(spec.grace_period_ns, retention)
-    grace_over = proxied_for_s > 0 and nanoseconds(proxied_for_s) >= spec.grace_period_ns and age >= retention
-    if age >= patience or grace_over:
-        return Plan(0, 0, f"inactive for {format_duration(age // SECOND * SECOND)}: the last pod goes")
-    left = format_duration((patience - age) // SECOND * SECOND)
-    return Plan(0, None, f"inactive; the last pod goes in {left}")
-
-
-def _aged(spec: Spec, life: Life, want: int, ready: int, now_ns: int) -> Life:
-    """The life after this moment. Source: kpa.go, the table above computeActiveCondition."""
-    needed = max(spec.min_scale, 1 if life.initialized else spec.initial_scale)
-    initialized = life.initialized or ready >= needed
-    inactive = ("False", *NO_TRAFFIC)
-    if want == 0 or needed == 0:
-        timed_out = life.active == "Unknown" and needed > 0
-        after = ("False", *TIMED_OUT) if timed_out else inactive
-    elif want < 0 and life.active == "False":
-        after = inactive
-    elif ready < needed:
-        after = ("Unknown", *QUEUED)
-    else:
-        after = ("True", "", "")
-    active, reason, message = after
-    if active == life.active:
-        # A timeout stays told until something changes.
-        keep = life.active == "False" and life.reason == TIMED_OUT[0]
-        reason, message = (life.reason, life.message) if keep else (reason, message)
-        return dataclasses.replace(life, initialized=initialized, reason=reason, message=message)
-    return Life(_ACTIVE[active], now_ns, initialized, reason, message)
-
-
-_ACTIVE: dict[str, Active] = {"Unknown": "Unknown", "True": "True", "False": "False"}
-
-
 def _buckets(window_ns: int) -> int:
     return max(1, -(-window_ns // SECOND))
 
@@ -350,7 +224,7 @@ def _pods_for(value: float, target: float) -> float:
 def _held(wish: float, least: float, most: float) -> int:
     # NaN arises from a NaN target alone, which the webhook lets through: Go's int32(NaN) on amd64 is the smallest
     # number, and a wish below zero is no wish at all.
-    return _INT32_MIN if math.isnan(wish) else int(min(max(wish, least), most, 2**31 - 1))
+    return _INT32_MIN if math.isnan(wish) else int(min(max(wish, least), most))
 
 
 def _delay(delayed: tuple[tuple[int, int], ...], slot: int, pods: int, slots: int) -> tuple[tuple[int, int], ...]:

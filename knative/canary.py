@@ -34,6 +34,8 @@ class Canary:
     phase_since: float
     event: str
     """Id of the event that began it."""
+    revision: str | None = None
+    """The challenger's, once it is known to be ready."""
     reason: str = ""
     """Why it is promoting or reverting."""
     evidence: dict[str, Any] = field(default_factory=dict)

@@ -83,31 +83,41 @@ def tagged_revision(service: Object, tag: str) -> str | None:
 
 
 def is_split(service: Object) -> bool:
-    """Whether several revisions share the traffic, which outside of a rollout a person has arranged."""
-    targets = (service.get("status") or {}).get("traffic") or ()
-    return len({t.get("revisionName") for t in targets if t.get("percent")}) > 1
+    """Whether several targets are to share the traffic, which outside of a rollout a person has arranged."""
+    return sum(1 for target in service["spec"].get("traffic") or () if target.get("percent")) > 1
+
+
+def is_moving(service: Object) -> bool:
+    """Whether Knative is still on its way to what the spec says, so that who serves is about to change."""
+    serving = serving_revision(service)
+    if serving is None:
+        return bool((service.get("status") or {}).get("traffic"))
+    if any(t.get("revisionName") == serving and t.get("percent") == 100 for t in service["spec"].get("traffic") or ()):
+        return False
+    return readiness(service).status == "Unknown" and newest_revision(service) != serving
 
 
 def tag_url(service: Object, tag: str) -> str | None:
     """Where the revision under `tag` answers a client inside the platform; None until the route is there.
 
-    `status.address.url` is reachable from inside in both places, by Host in a cluster and by path on a laptop, where
-    the public name is known to browsers alone. A tag answers at the same address under another name: the first label
-    of its public host, whatever `tag-template` says. Source: knative/serving pkg/reconciler/route/domains.
+    `status.address.url` is reachable from inside in both places, by Host in a cluster and by path on a laptop; the
+    public URLs of `status.traffic` may be known outside alone. A tag answers at the same address under the name
+    TAG-NAME: Knative makes a Kubernetes Service of that name for it. Source: knative/serving
+    pkg/reconciler/route/domains, and `tag-template` in config-network, whose default this is.
     """
-    status = service.get("status") or {}
-    address = (status.get("address") or {}).get("url")
-    public = next((t.get("url") for t in status.get("traffic") or () if t.get("tag") == tag), None)
-    if not address or not public:
+    address = ((service.get("status") or {}).get("address") or {}).get("url")
+    if not address or tagged_revision(service, tag) is None:
         return None
-    name, tagged = service["metadata"]["name"], (urlsplit(public).hostname or "").partition(".")[0]
-    parts = urlsplit(address)
-    if (parts.hostname or "").partition(".")[0] == name:
-        return str(urlunsplit(parts._replace(netloc=parts.netloc.replace(name, tagged, 1))))
+    name, parts = service["metadata"]["name"], urlsplit(address)
+    host, _, domain = parts.netloc.partition(".")
     path = parts.path.rstrip("/")
-    if not path.endswith(f"/{name}"):
+    if host == name:
+        parts = parts._replace(netloc=f"{tag}-{name}.{domain}")
+    elif path.endswith(f"/{name}"):
+        parts = parts._replace(path=f"{path.removesuffix(name)}{tag}-{name}")
+    else:
         return None
-    return str(urlunsplit(parts._replace(path=f"{path.removesuffix(name)}{tagged}")))
+    return str(urlunsplit(parts))
 
 
 # Changing a Service: JSON merge patches, which hold only what is ours
@@ -133,10 +143,10 @@ def start_patch(service: Object, state: Canary) -> Object:
     return _patch(service, state, _template(service, state.version), targets)
 
 
-def shift_patch(service: Object, state: Canary, revision: str, percent: int) -> Object:
-    """The challenger's `revision` answers `percent` of the traffic, the champion the rest."""
-    assert state.champion_revision is not None
-    targets = [_pinned(state.champion_revision, 100 - percent, CHAMPION), _pinned(revision, percent, CANARY)]
+def shift_patch(service: Object, state: Canary, percent: int) -> Object:
+    """The challenger's revision answers `percent` of the traffic, the champion's the rest; `state` names both."""
+    assert state.champion_revision is not None and state.revision is not None
+    targets = [_pinned(state.champion_revision, 100 - percent, CHAMPION), _pinned(state.revision, percent, CANARY)]
     return _patch(service, state, None, targets)
 
 

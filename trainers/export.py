@@ -30,7 +30,7 @@ def graph(
     preprocessing: Preprocessing, columns: Sequence[Column], fitted: Fitted, classes: Sequence[str | int]
 ) -> bytes:
     """The whole graph, checked. Raises Rejected where ONNX cannot hold it."""
-    inner = compose.add_prefix(fitted.to_onnx(), f"{PREFIX}model/")
+    inner = compose.add_prefix(fitted.to_onnx(), f"{PREFIX}model/", inplace=True)
     inputs, nodes, constants = preprocessing.graph(columns)
     nodes.append(helper.make_node("Identity", [FEATURES], [f"{PREFIX}model/features"]))
     nodes.extend(inner.graph.node)

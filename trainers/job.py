@@ -6,9 +6,10 @@ so what became of it is told by events to `$K_SINK` and by the exit status, whic
     0   a package is in the store and model.trained was sent      75  the same event may yet succeed (RetryLater)
     65  it never will (Rejected); an event said why               1   nobody foresaw this; the Job tries again
 
-It may die on any line. The ledger, `runs/<key>.json` in the store, is written before the training with the version that
-the package will have; a package is whole or absent. So the next delivery finds either a package, and tells of it again,
-or none, and trains. `--file` trains here and now, without event and store (see `trainers.once`).
+It may die on any line. The ledger, `runs/<key>.json` in the store, is written before the training: `tries` is the
+version that each try's package would have, and the Job that makes it. A package is whole or absent, so the next
+delivery finds either a package, and tells of it again, or none, and trains. `--file` trains here and now, without event
+and store (see `trainers.once`).
 
 Source: knative/eventing docs on JobSink; Kubernetes' podFailurePolicy; sysexits.h.
 """
@@ -24,7 +25,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,24 +35,15 @@ import orjson
 from cloudevents.core.v1.event import CloudEvent
 
 from eventing import binding, contract, sender, settings
-from eventing.contract import (
-    DatasetArrived,
-    DatasetRejected,
-    DriftDetected,
-    ModelTrained,
-    TrainingFailed,
-    TrainingProgressed,
-)
+from eventing.contract import DatasetArrived, DriftDetected, ModelTrained, TrainingFailed
 from eventing.errors import Rejected, RetryLater, Verdict
 from functions import store as functions_store
 from trainers import once, training
 from trainers import wish as wishes
 from trainers.table import BrokenDataset
+from trainers.voice import Voice, rejection
 from trainers.wish import Wish
 
-SEND_ATTEMPTS = 6  # with the sender's backoff 3 to 6 s: a broker that restarts is waited for, a lost one costs a retry
-PROGRESS_STEP = 0.1  # of the training between two progress events: at most 15 of them, whatever the trainer reports
-REASONS_BYTES = 48 * 1024  # of dataset.rejected's reasons, so that the whole stays under the contract's 64 KiB
 # Pods of a Job are called <job>-<5 characters>. Source: kubernetes/kubernetes pkg/controller, SimpleNameGenerator.
 _POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
 
@@ -100,55 +92,19 @@ class Settings:
         return f"/api/v1/namespaces/{self.namespace}/pods/{self.pod}/log"
 
 
-class Voice:
-    """Says what became of the event. cause: that event; every event sent names it as its cause."""
-
-    def __init__(self, to: sender.Sender, cause: CloudEvent, job: str) -> None:
-        self._to = to
-        self._cause = cause
-        self._job = job
-        self._told = -1.0
-        self._step = ""
-        self._heard = True
-        self.source = "/headrace/trainers/job"
-
-    def say(
-        self, data: contract.Data, noun: str, *parts: str, at: datetime | None = None, attempts: int = SEND_ATTEMPTS
-    ) -> None:
-        """Send, under an id that is the same whenever `parts` are. Raises RetryLater or Rejected as the sink says."""
-        id = contract.derived_id(noun, *parts)
-        event = data.to_event(source=self.source, id=id, time=at or datetime.now(UTC), cause=self._cause)
-        self._to.send(event, attempts=attempts)
-
-    def progress(self, wish: Wish, version: str, step: str, done: float, what: str) -> None:
-        """To the log always; as an event where it is a step further. A sink that does not listen stops no training."""
-        log.info("%s %3.0f %% %s: %s", wish.model, 100 * done, step, what)
-        if not self._heard or (step == self._step and done < self._told + PROGRESS_STEP):
-            return
-        self._told, self._step = done, step
-        progressed = TrainingProgressed(wish.model, self._job, step, round(done, 3), what)
-        try:
-            self.say(progressed, "progress", version, step, f"{done:.2f}", attempts=1)
-        except Verdict as e:
-            self._heard = False
-            log.warning("progress is no longer sent: %s", e)
-
-
 def train(cause: CloudEvent, store: functions_store.Store, voice: Voice, to: Settings, scratch: Path) -> ModelTrained:
     """The package that the event asks for, in the store, and told of. Raises BrokenDataset, Rejected or RetryLater."""
     wish = _wish(cause, store, to)
     key = wish.key()
     ledger = f"runs/{key}.json"
-    versions = list((store.read_json(ledger) or {}).get("versions", []))
-    if (version := _whole(store, wish.model, versions)) is not None:
+    tries: dict[str, str] = (store.read_json(ledger) or {}).get("tries", {})
+    if (version := _whole(store, wish.model, tries)) is not None:
         log.info("%s was trained before as %s; telling of it again", wish.model, version)
-        return _tell(store, voice, wish.model, version, key, to.job)
+        return _tell(store, voice, wish.model, version, key, tries[version])
     version = f"v{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     # Before the first second of work: whoever comes after a kill knows under which version to look for the package.
-    versions.append(version)
-    store.write_json(
-        ledger, {"model": wish.model, "trainer": wish.trainer, "versions": versions, "event": cause.get_id()}
-    )
+    tries = {**tries, version: to.job}
+    store.write_json(ledger, {"model": wish.model, "event": cause.get_id(), "tries": tries})
     files = [store.download(file.uri, scratch / "datasets", file.sha256) for file in wish.files]
     plan = training.Plan(
         model=wish.model,
@@ -166,12 +122,12 @@ def train(cause: CloudEvent, store: functions_store.Store, voice: Voice, to: Set
         plan, files, scratch, datetime.now(UTC), lambda *step: voice.progress(wish, version, *step)
     )
     if trained.rejected is not None:
-        voice.say(_rejection(wish.model, wish.uri, trained.rejected), "rejected", key)
+        voice.say(rejection(wish.model, wish.uri, trained.rejected), "rejected", key)
     # Another Job for the same key, of an event with another id, may have been faster.
-    known = list((store.read_json(ledger) or {}).get("versions", []))
-    if (first := _whole(store, wish.model, known)) is not None:
+    tries = {**tries, **(store.read_json(ledger) or {}).get("tries", {})}
+    if (first := _whole(store, wish.model, tries)) is not None:
         log.info("%s was trained meanwhile as %s; this package is let go", wish.model, first)
-        return _tell(store, voice, wish.model, first, key, to.job)
+        return _tell(store, voice, wish.model, first, key, tries[first])
     # The promoter needs the held-out rows as soon as it sees the package.
     store.put_file(f"heldout/{wish.model}/{version}.npz", trained.heldout)
     store.publish(trained.package)
@@ -191,10 +147,10 @@ def _wish(cause: CloudEvent, store: functions_store.Store, to: Settings) -> Wish
     )
 
 
-def _whole(store: functions_store.Store, model: str, versions: list[str]) -> str | None:
-    """The first of the versions whose package is whole in the store."""
-    there = set(store.versions(model)) if versions else set()
-    return next((version for version in versions if version in there), None)
+def _whole(store: functions_store.Store, model: str, tries: Iterable[str]) -> str | None:
+    """The first of the versions tried whose package is whole in the store."""
+    there = set(store.versions(model))
+    return next((version for version in tries if version in there), None)
 
 
 def _check_sizes(files: list[Path], max_bytes: int) -> None:
@@ -226,18 +182,6 @@ def _tell(store: functions_store.Store, voice: Voice, model: str, version: str, 
     return trained
 
 
-def _rejection(dataset: str, uri: str, broken: BrokenDataset) -> DatasetRejected:
-    """As many reasons as an event may carry, the first ones."""
-    reasons: list[contract.Reason] = []
-    size = 0
-    for reason in broken.reasons:
-        size += len(orjson.dumps(reason)) * 2 + 64  # events are measured with every letter beyond ASCII spelled out
-        if size > REASONS_BYTES and reasons:
-            break
-        reasons.append(reason)
-    return DatasetRejected(dataset, uri, tuple(reasons), broken.broken_rows, broken.counts)
-
-
 def conclude(cause: CloudEvent, voice: Voice, to: Settings, error: Exception) -> int:
     """Say why there is no package, and give the exit status. Raises RetryLater when nobody listens."""
     subject = cause.get_subject() or "unknown"
@@ -249,7 +193,7 @@ def conclude(cause: CloudEvent, voice: Voice, to: Settings, error: Exception) ->
         for reason in error.reasons[:20]:
             where = f"line {reason.row}: " if reason.row else ""
             log.error("%s%s", where, reason.what)
-        voice.say(_rejection(arrived.dataset, arrived.uri, error), "rejected", cause.get_id())
+        voice.say(rejection(arrived.dataset, arrived.uri, error), "rejected", cause.get_id())
         return error.exit_status
     foreseen = isinstance(error, Rejected)
     failed = TrainingFailed(

@@ -48,7 +48,8 @@ class Parameters:
 class FittedNet:
     """A network that Keras fitted. One sigmoid unit for two classes, else one softmax unit per class."""
 
-    def __init__(self, network: Any, width: int, classes: int) -> None:
+    def __init__(self, network: Any, width: int, classes: int, parameters: Parameters) -> None:
+        self.parameters = parameters
         self._network = network
         self._width = width
         self._classes = classes
@@ -150,4 +151,4 @@ def fit(
         verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=epoch_ended)],
     )
-    return FittedNet(network, features.shape[1], classes)
+    return FittedNet(network, features.shape[1], classes, parameters)

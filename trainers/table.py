@@ -3,8 +3,6 @@
 Used by `trainers.dataset` alone, which judges what the columns mean. CSV is read as text, whatever its cells look like:
 a type guessed from the first block of a file would fail on a later one without saying where. Text is kept
 dictionary-encoded, so that each different cell is judged once and a 64 MiB file stays a few arrays of int32.
-
-Lines are counted as records, the header being 1; a quoted line break inside a cell counts as the same record.
 """
 
 from __future__ import annotations
@@ -145,25 +143,26 @@ def _refuse(kind: str, what: str, row: int | None = None) -> BrokenDataset:
 
 
 def _read_csv(file: Path) -> Table:
-    raw = file.read_bytes()
-    text = _decoded(raw)
+    text = _decoded(file.read_bytes())
     if not text.strip():
         raise _refuse(
             "empty file", "the file is empty; expected a header line with the names of the columns, then rows"
         )
-    delimiter, names = _header(text)
+    delimiter, names, header_lines, body = _header(text)
     _check_names(names)
-    ragged: list[tuple[int, int]] = []
+    if not body.strip():
+        raise _refuse("no rows", "the file has a header but no rows; expected at least 20")
+    ragged: list[tuple[int, int, int]] = []  # record, cells, line breaks inside it
 
     def skip(row: Any) -> str:
-        ragged.append((row.number, row.actual_columns))
+        ragged.append((row.number, row.actual_columns, row.text.strip("\r\n").count("\n")))
         return "skip"
 
     try:
         table = pyarrow.csv.read_csv(
-            io.BytesIO(text.encode()),
+            io.BytesIO(body.encode()),
             # Row numbers of ragged rows are known only when one thread reads the blocks in order.
-            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=names),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=delimiter, invalid_row_handler=skip, newlines_in_values=True, ignore_empty_lines=False
             ),
@@ -172,20 +171,34 @@ def _read_csv(file: Path) -> Table:
             ),
         )
     except pa.ArrowInvalid as e:
-        if "\n" not in text.strip():
-            raise _refuse("no rows", "the file holds a header but no rows; expected at least 20") from e
         raise _refuse("unreadable file", f"the file cannot be read as CSV: {e}") from e
-    records = table.num_rows + len(ragged)
-    columns, lines = _without_blank_lines(table, np.setdiff1d(np.arange(2, records + 2), [n for n, _ in ragged]))
+    columns = {name: _encoded(table.column(name)) for name in names}
+    good = np.setdiff1d(np.arange(1, table.num_rows + len(ragged) + 1), [number for number, _, _ in ragged])
+    lines = header_lines + _line_of_records(columns, good, ragged)
+    filled, good_lines = _without_blank_lines(columns, lines[good])
     faults = Faults()
-    expected = f"{len(names)} cells, as the header has"
+    cells = f"{len(names)} cells, as the header has"
     faults.of_rows(
         "wrong number of cells",
-        [n for n, _ in ragged],
+        [int(lines[number]) for number, _, _ in ragged],
         None,
-        lambda i: f"row has {ragged[i][1]} cell{'s' * (ragged[i][1] != 1)}; expected {expected}",
+        lambda i: f"row has {ragged[i][1]} cell{'s' * (ragged[i][1] != 1)}; expected {cells}",
     )
-    return Table(file.name, columns, lines, len(lines) + len(ragged), faults)
+    return Table(file.name, filled, good_lines, len(good_lines) + len(ragged), faults)
+
+
+def _line_of_records(
+    columns: dict[str, Text], good: npt.NDArray[np.int64], ragged: Sequence[tuple[int, int, int]]
+) -> npt.NDArray[np.int64]:
+    """The line on which each record begins, the first on line 1; cells may hold line breaks. Entry 0 is unused."""
+    breaks = np.zeros(len(good) + len(ragged) + 1, np.int64)
+    for column in columns.values():
+        inside = pc.count_substring(column.words, "\n").to_numpy(zero_copy_only=False)
+        if inside.any():
+            breaks[good] += inside[column.codes]
+    for number, _, inside_row in ragged:
+        breaks[number] += inside_row
+    return np.arange(len(breaks)) + np.cumsum(breaks) - breaks
 
 
 def _decoded(raw: bytes) -> str:
@@ -218,14 +231,21 @@ def _undecodable(raw: bytes) -> list[int]:
     return found
 
 
-def _header(text: str) -> tuple[str, list[str]]:
-    """The delimiter and the names of the columns. Spreadsheets of many languages write `;` where others write `,`."""
-    start = len(text) - len(text.lstrip("\r\n"))
-    if start:
+def _header(text: str) -> tuple[str, list[str], int, str]:
+    """The delimiter, the names of the columns, the lines they take, and all that follows.
+
+    Spreadsheets of many languages write `;` where others write `,`.
+    """
+    if text[0] in "\r\n":
         raise _refuse("no header", "the first line is empty; expected the names of the columns there", row=1)
     first = text.split("\n", 1)[0]
     delimiter = max(DELIMITERS, key=first.count)
-    return delimiter, next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        names = next(reader)
+    except csv.Error as e:
+        raise _refuse("no header", f"the header cannot be read: {e}", row=1) from e
+    return delimiter, names, reader.line_num, "".join(text.split("\n", reader.line_num)[reader.line_num :])
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -244,11 +264,10 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _without_blank_lines(
-    table: pa.Table, lines: npt.NDArray[np.int64]
+    encoded: dict[str, Text], lines: npt.NDArray[np.int64]
 ) -> tuple[dict[str, Text | Numbers], npt.NDArray[np.int64]]:
     """The columns, without lines that hold nothing at all: files end in them, and they shift no line number."""
-    encoded = {name: _encoded(table.column(name)) for name in table.column_names}
-    blank = np.ones(table.num_rows, dtype=bool)
+    blank = np.ones(len(lines), dtype=bool)
     for column in encoded.values():
         empty = pc.equal(column.words, "").to_numpy(zero_copy_only=False)
         blank &= empty[column.codes] if len(empty) else False

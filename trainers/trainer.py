@@ -32,6 +32,9 @@ Report = Callable[[float, str], None]
 class Fitted(Protocol):
     """A trained model, still in the library that trained it: the truth that the exported graph must equal."""
 
+    parameters: Any
+    """The trainer's Parameters as they were used, nothing left to be decided."""
+
     def predict(self, features: npt.NDArray[np.float32]) -> tuple[Labels, Floats]:
         """Class index (n,) and probabilities (n, n_classes) for features (n, width), as the library itself answers."""
 
@@ -114,7 +117,20 @@ def available() -> dict[str, str]:
 
 
 _MACHINERY = frozenset(
-    ("baseline", "dataset", "export", "gate", "job", "once", "preprocessing", "table", "trainer", "training", "wish")
+    (
+        "baseline",
+        "dataset",
+        "export",
+        "gate",
+        "job",
+        "once",
+        "preprocessing",
+        "table",
+        "trainer",
+        "training",
+        "voice",
+        "wish",
+    )
 )
 
 

@@ -104,7 +104,7 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
         dataset={"uri": plan.uri, "sha256": plan.sha256, "rows": data.rows},
         parameters={
             **asdict(common),
-            **asdict(own),
+            **asdict(fitted.parameters),
             "target": data.target,
             "given": dict(plan.parameters),
             "datasets": list(plan.datasets),

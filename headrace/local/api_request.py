@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import yaml
 
 from headrace.local import kinds, protobuf
@@ -105,12 +106,14 @@ def decode(body: bytes) -> tuple[Any, list[str]]:
         return protobuf.decode(body), []
     try:
         try:
-            value = json.loads(body, object_pairs_hook=_Pairs)
+            value = json.loads(body, object_pairs_hook=_Pairs, parse_constant=_refuse_constant)
         except json.JSONDecodeError:
             value = yaml.load(body, Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as e:
+        plain = _plain(value)
+        orjson.dumps(plain)  # what it refuses could not be stored: NaN is caught above, numbers beyond 64 bits here
+        return plain, list(_duplicates(value, ""))
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as e:
         raise BadRequest(f"the object provided is unrecognized: it is neither JSON nor YAML: {e}") from e
-    return _plain(value), list(_duplicates(value, ""))
 
 
 def as_object(value: Any) -> Object:
@@ -132,6 +135,10 @@ def without_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [without_nulls(item) for item in value]
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 class _Pairs(dict[str, Any]):

@@ -110,6 +110,8 @@ class Broker:
             query, follow = self._journal_query(request)
         except Refused as e:
             return e.response()
+        # Settled before the answer begins: what comes after its first byte is not missed.
+        query = await self.journal.from_tail(query)
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         with self.journal.follow() as news:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import aiohttp
 
@@ -50,6 +50,47 @@ class _Lane:
 
     ready: deque[Pending] = field(default_factory=deque)
     running: int = 0
+
+
+class _DeadLetter(TypedDict):
+    """What changes when a delivery turns to the dead letter sink, in the journal as in memory."""
+
+    to_dead_letter: bool
+    attempts: int
+    destination: str
+    body: bytes
+
+
+def aftermath(
+    pending: Pending, verdict: Verdict, step: delivery.Step, destination: str, now: float
+) -> tuple[Attempt, Pending | None]:
+    """What the journal notes of an attempt, and the delivery that is left to make. Pure.
+
+    verdict, destination: of this attempt. What a dead letter tells stays the subscriber's failure, however the dead
+    letter sink answers.
+    """
+    attempt = Attempt(journal_tables.PENDING, pending.attempts + 1, now, verdict.code, verdict.reason)
+    if pending.to_dead_letter:
+        attempt = replace(
+            attempt,
+            code=pending.code,
+            reason=verdict.reason or f"the subscriber answered {pending.code}",
+            to_dead_letter=True,
+            destination=pending.destination,
+            body=pending.body,
+        )
+    match step:
+        case Done():
+            state = journal_tables.DEAD_LETTERED if pending.to_dead_letter else journal_tables.DELIVERED
+            return replace(attempt, state=state), None
+        case Dropped(reason):
+            return replace(attempt, state=journal_tables.DROPPED, reason=reason), None
+        case Again(due):
+            return replace(attempt, due=due), replace(pending, attempts=attempt.attempts, due=due)
+        case DeadLetter():
+            body = verdict.body[: delivery.ERROR_DATA_CHARACTERS]  # more would not fit into the extension
+            told: _DeadLetter = {"to_dead_letter": True, "attempts": 0, "destination": destination, "body": body}
+            return replace(attempt, **told), replace(pending, due=0.0, code=verdict.code, **told)
 
 
 class Dispatcher:
@@ -212,49 +253,19 @@ class Dispatcher:
             reason = "answered with a reply that has gone round too often"
             verdict = Verdict(Outcome.FINAL, HOPS_SPENT, reason.encode(), reason)
             destination, reply = self._broker_url(taken.namespace, taken.broker), None
-        attempts, now = pending.attempts + 1, time.time()
+        now = time.time()
         step = delivery.decide(
             subscription.delivery,
             verdict,
-            attempts=attempts,
+            attempts=pending.attempts + 1,
             to_dead_letter=pending.to_dead_letter,
             has_dead_letter=subscription.dead_letter is not None,
             now=now,
         )
-        after = Attempt(journal_tables.PENDING, attempts, now, verdict.code, verdict.reason)
-        if pending.to_dead_letter:  # what the dead letter tells stays the subscriber's failure
-            after = replace(
-                after,
-                code=pending.code,
-                reason=verdict.reason or f"the subscriber answered {pending.code}",
-                to_dead_letter=True,
-                destination=pending.destination,
-                body=pending.body,
-            )
-        following: Pending | None = None
-        match step:
-            case Done():
-                state = journal_tables.DEAD_LETTERED if pending.to_dead_letter else journal_tables.DELIVERED
-                after = replace(after, state=state)
-            case Dropped(reason):
-                after = replace(after, state=journal_tables.DROPPED, reason=reason)
-                log.warning("event %s dropped for trigger %s: %s", taken.event.id, subscription.name, reason)
-            case Again(due):
-                after = replace(after, due=due)
-                following = replace(pending, attempts=attempts, due=due)
-            case DeadLetter():
-                body = verdict.body[: delivery.ERROR_DATA_CHARACTERS]  # more would not fit into the extension
-                after = replace(after, attempts=0, to_dead_letter=True, destination=destination, body=body)
-                following = replace(
-                    pending,
-                    to_dead_letter=True,
-                    attempts=0,
-                    due=0.0,
-                    code=verdict.code,
-                    destination=destination,
-                    body=body,
-                )
-        noted, seq = await self._record(pending, after, reply)
+        if isinstance(step, Dropped):
+            log.warning("event %s dropped for trigger %s: %s", taken.event.id, subscription.name, step.reason)
+        attempt, following = aftermath(pending, verdict, step, destination, now)
+        noted, seq = await self._record(pending, attempt, reply)
         if seq is not None and reply is not None:
             self.take(seq, reply)
         if noted and following is not None:

@@ -18,8 +18,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,11 +29,12 @@ import prometheus_client
 from aiohttp import web
 
 from headrace.local import proxy, routing
-from headrace.local.objects import DELETED, Change, Object, Objects
+from headrace.local.objects import ADDED, DELETED, Change, Object, Objects
 from headrace.local.proxy import Broken, NotSent, Proxy
 from headrace.local.request_metrics import RequestMetrics, RevisionRequests
 from headrace.local.revision_queue import Activation, RevisionQueue, Traffic, Unavailable
-from headrace.local.routing import Address, Route, Shares
+from headrace.local.routing import Address
+from headrace.local.traffic_table import TrafficTable, ready_condition, why_not_ready
 
 if TYPE_CHECKING:
     from headrace.local.process import Endpoint
@@ -45,10 +46,8 @@ MAX_TRIES = 4
 REFUSED_S = 0.1  # after every pod has refused a connection, times the attempt
 SWEEP_S = 0.5  # how soon a pod hears that its client is gone
 DRAIN_S = 10.0  # for requests in flight when the platform stops
-NAMED = 20  # as many Services as an error message names
 CLIENT_GONE = 499  # nginx's code for a client that left; nobody reads it but the metrics
 REVISION_LABEL = "serving.knative.dev/revision"
-TAG_HEADER, REVISION_HEADER = "Knative-Serving-Tag", "Knative-Serving-Revision"
 
 Endpoints = Callable[[str, str], "tuple[Endpoint, ...]"]
 
@@ -63,13 +62,6 @@ class _Revision:
     metrics: RevisionRequests
     timeout_s: float
     failure: str | None
-
-
-@dataclass(slots=True)
-class _Service:
-    route: Route
-    shares: Shares
-    why_not: str
 
 
 class _Answered:
@@ -113,7 +105,7 @@ class Gateway:
         self._metrics = RequestMetrics()
         if registry is not None:
             registry.register(self._metrics)
-        self._services: dict[tuple[str, str], _Service] = {}
+        self._services = TrafficTable(objects)
         self._revisions: dict[tuple[str, str], _Revision] = {}
         self._queues: dict[tuple[str, str], RevisionQueue] = {}
         self._in_flight: dict[asyncio.Task[object], web.BaseRequest] = {}
@@ -183,13 +175,13 @@ class Gateway:
         """Whatever the Service at `address` answers, or 404, 502, 503, 504 as JSON `{"error": reason}`."""
         if self._stopping:
             return _error(503, "the platform is stopping", after_s=5)
-        found = routing.resolve(address.label, lambda name: self._route(address.namespace, name))
+        found = routing.resolve(address.label, lambda name: self._services.route(address.namespace, name))
         if found is None:
-            return _error(404, self._unknown(address))
+            return _error(404, self._services.unknown(address))
         route, tag = found
-        name = self._choose(request, route, tag)
+        name = self._services.choose(route, tag, request.headers)
         if name is None:
-            reason = self._why_not_ready(route)
+            reason = self._services.why_not_ready(route)
             return _error(503, f"Service {route.name!r} has no revision to answer yet: {reason}", after_s=1)
         revision = self._revision(route.namespace, name)
         if revision is None:
@@ -241,7 +233,8 @@ class Gateway:
     ) -> web.StreamResponse:
         queue = revision.queue
         headers = proxy.request_headers(request, address.prefix)
-        headers.setdefault("X-Request-Id", str(uuid.uuid4()))
+        if "X-Request-Id" not in headers:
+            headers["X-Request-Id"] = f"{random.getrandbits(128):032x}"  # to follow a request by, not a secret
         upgrade = proxy.is_websocket(request)
         body: bytes | aiohttp.StreamReader | None = None
         if request.body_exists and not upgrade:
@@ -301,31 +294,6 @@ class Gateway:
 
     # ------------------------------------------------------------------ what the objects tell
 
-    def _choose(self, request: web.BaseRequest, route: Route, tag: str | None) -> str | None:
-        """The revision for this request: the tag's, the one that a header asks for, or the next share's."""
-        if tag is not None:
-            return route.tagged(tag)
-        asked = request.headers.get(TAG_HEADER)
-        if asked and (tagged := route.tagged(asked)):
-            return tagged
-        wanted = request.headers.get(REVISION_HEADER)
-        if wanted and any(target.revision == wanted for target in route.targets):
-            return wanted
-        return self._services[(route.namespace, route.name)].shares.next()
-
-    def _route(self, namespace: str, name: str) -> Route | None:
-        key = (namespace, name)
-        if key not in self._services:
-            obj = self._objects.get("Service", namespace, name)
-            if obj is None:
-                return None  # not kept: any text may be asked for
-            route = Route.of(obj)
-            self._services[key] = _Service(route, Shares(route.targets), _not_ready(obj) or "")
-        return self._services[key].route
-
-    def _why_not_ready(self, route: Route) -> str:
-        return self._services[(route.namespace, route.name)].why_not or "no traffic target is ready"
-
     def _revision(self, namespace: str, name: str) -> _Revision | None:
         key = (namespace, name)
         revision = self._revisions.get(key)
@@ -353,16 +321,10 @@ class Gateway:
             queue.set_endpoints(self._endpoints(*key))
         return queue
 
-    def _unknown(self, address: Address) -> str:
-        names = sorted(obj["metadata"]["name"] for obj in self._objects.list("Service", address.namespace))
-        known = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-        have = f"there are: {known}" if names else "there is none"
-        return f"no Service {address.label!r} in namespace {address.namespace!r}; {have}"
-
     def _on_change(self, change: Change) -> None:
         key = (change.namespace, change.name)
         if change.kind == "Service":
-            self._services.pop(key, None)
+            self._services.forget(change.namespace, change.name)
         elif change.kind == "Revision":
             self._on_revision(change, key)
         elif change.kind == "Pod":
@@ -389,9 +351,11 @@ class Gateway:
         activation = queue.activation
         if activation is not None and activation.ready is None and change.type != DELETED:
             now = self._clock()
-            if activation.created is None:
+            # Of a Pod that was there before the request only the end is this request's: when it became ready.
+            if change.type == ADDED and activation.created is None:
                 activation.created = now
-            if activation.running is None and (obj.get("status") or {}).get("phase") == "Running":
+            running = (obj.get("status") or {}).get("phase") == "Running"
+            if running and activation.created is not None and activation.running is None:
                 activation.running = now
         # Soon, not now: whoever wrote the Pod's status may yet have to note the same for itself.
         with contextlib.suppress(RuntimeError):  # no loop: a test or a tool writes objects outside of it
@@ -415,24 +379,11 @@ def _timing(activation: Activation, arrived: float, ready: float, answered: floa
     return {"Server-Timing": ", ".join(f"{name};dur={ms:.1f}" for name, ms in phases.items())}
 
 
-def _ready(obj: Object) -> Object:
-    conditions = (obj.get("status") or {}).get("conditions") or ()
-    return next((c for c in conditions if c.get("type") == "Ready"), {})
-
-
-def _not_ready(obj: Object) -> str | None:
-    """Why an object is not ready, None where it is or nothing is told."""
-    ready = _ready(obj)
-    if not ready or ready.get("status") == "True":
-        return None
-    return " - ".join(str(ready[key]) for key in ("reason", "message") if ready.get(key)) or None
-
-
 def _failure(revision: Object) -> str | None:
-    """Why a revision cannot become ready, None while it may."""
-    if _ready(revision).get("status") != "False":
+    """Why a revision that has no pod will not get one as it is, None while it may."""
+    if ready_condition(revision).get("status") != "False":
         return None
-    return f"it never became ready: {_not_ready(revision) or 'no reason was given'}"
+    return f"it is not ready: {why_not_ready(revision) or 'no reason was given'}"
 
 
 def _nobody(namespace: str, revision: str) -> None:

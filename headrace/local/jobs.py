@@ -9,7 +9,7 @@ from datetime import datetime
 from headrace.local import job_state, pod_status
 from headrace.local.controller import Context, child_name, controlled_by, is_controlled_by, random_suffix
 from headrace.local.job_state import Decision
-from headrace.local.objects import NotFound, Object, set_condition, timestamp
+from headrace.local.objects import Object, set_condition, timestamp
 from headrace.local.process import FINALIZER
 
 JOB_NAME, OLD_JOB_NAME = "batch.kubernetes.io/job-name", "job-name"
@@ -79,11 +79,10 @@ class Jobs:
         return pod["metadata"]["uid"] in self._deleting
 
     def _delete(self, namespace: str, name: str) -> None:
-        try:
-            pod = self._objects.delete("Pod", namespace, name)
-        except NotFound:
-            return
-        self._deleting.add(pod["metadata"]["uid"])
+        pod = self._objects.get("Pod", namespace, name)
+        if pod is not None:
+            self._deleting.add(pod["metadata"]["uid"])  # first: its end may be heard of within the call
+            self._objects.delete("Pod", namespace, name)
 
     def _begin(self, job: Object, now: datetime) -> None:
         """Set startTime, from which activeDeadlineSeconds counts; a suspended Job has none."""

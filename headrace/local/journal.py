@@ -127,6 +127,10 @@ class Journal:
         """Events and what became of their deliveries, as `GET /journal` writes them."""
         return await self._read(lambda db: tables.entries(db, query))
 
+    async def from_tail(self, query: Query) -> Query:
+        """The same query with `after` in place of `tail`, as the journal stands now: for who follows on from there."""
+        return await self._read(lambda db: tables.from_tail(db, query))
+
     @contextlib.contextmanager
     def follow(self) -> Iterator[asyncio.Event]:
         """An asyncio.Event that is set whenever an event was taken, for the time of the context."""

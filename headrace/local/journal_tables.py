@@ -203,15 +203,10 @@ def event(db: sqlite3.Connection, seq: int) -> Taken:
 
 
 def entries(db: sqlite3.Connection, query: Query) -> list[dict[str, Any]]:
-    wanted: Mapping[str, str] = {n: getattr(query, n) for n in _FILTERS if getattr(query, n) is not None}
-    where = " FROM events WHERE seq > ? AND namespace=? AND broker=?" + "".join(f" AND {name}=?" for name in wanted)
-    values = (query.namespace, query.broker, *wanted.values())
-    after = query.after
-    if query.tail is not None:
-        newest = f"SELECT seq {where} ORDER BY seq DESC LIMIT 1 OFFSET ?"
-        after = max([after, *(seq for (seq,) in db.execute(newest, (after, *values, query.tail)))])
+    query = from_tail(db, query)
+    where, values = _where(query)
     rows = db.execute(
-        f"SELECT seq, received, attributes, data {where} ORDER BY seq LIMIT ?", (after, *values, query.limit)
+        f"SELECT seq, received, attributes, data {where} ORDER BY seq LIMIT ?", (*values, query.limit)
     ).fetchall()
     return [
         {
@@ -222,6 +217,23 @@ def entries(db: sqlite3.Connection, query: Query) -> list[dict[str, Any]]:
         }
         for seq, received, attributes, data in rows
     ]
+
+
+def from_tail(db: sqlite3.Connection, query: Query) -> Query:
+    """The same query with `after` in place of `tail`, as the journal stands now."""
+    if query.tail is None:
+        return query
+    where, values = _where(query)
+    row = db.execute(f"SELECT seq {where} ORDER BY seq DESC LIMIT 1 OFFSET ?", (*values, query.tail)).fetchone()
+    return query.from_after(query.after if row is None else row[0])
+
+
+def _where(query: Query) -> tuple[str, tuple[str | int, ...]]:
+    """The end of a SELECT for what the query wants, and its values."""
+    wanted: Mapping[str, str] = {n: getattr(query, n) for n in _FILTERS if getattr(query, n) is not None}
+    clauses = "".join(f" AND {name}=?" for name in wanted)
+    values: tuple[str | int, ...] = (query.after, query.namespace, query.broker, *wanted.values())
+    return f" FROM events WHERE seq > ? AND namespace=? AND broker=?{clauses}", values
 
 
 def _deliveries(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:

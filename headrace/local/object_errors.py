@@ -52,15 +52,16 @@ class Conflict(ObjectError):
         super().__init__(409, "Conflict", message, causes)
 
 
-class Invalid(ObjectError):
-    """The object breaks its kind's rules; the message names every fault."""
-
-    def __init__(self, message: str, causes: Sequence[Mapping[str, str]] = ()) -> None:
-        super().__init__(422, "Invalid", message, causes)
-
-
 class Expired(ObjectError):
     """A watch asks for changes older than those kept: list again, and watch from there."""
 
     def __init__(self, message: str) -> None:
         super().__init__(410, "Expired", message)
+
+
+class Invalid(ObjectError):
+    """The object, of this name, breaks its kind's rules; the message names every fault."""
+
+    def __init__(self, message: str, causes: Sequence[Mapping[str, str]] = (), name: str = "") -> None:
+        super().__init__(422, "Invalid", message, causes)
+        self.name = name

@@ -7,7 +7,8 @@ What a caller may rely on:
 - Every dict that goes in is copied, every dict that comes out is the caller's own to change. (The copy in memory is
   JSON text, so the safe read is also the cheap one: one parse, no deepcopy.)
 - A write is on disk before it returns and before any watcher hears of it. A crash in between is harmless because every
-  controller reads all its objects at start, as in a cluster.
+  controller reads all its objects at start, as in a cluster. A kill -9 takes nothing; a power failure no more than the
+  last statuses, which their controllers work out again (see `update`).
 - Watchers hear changes in the order of their resourceVersion, also when a watcher writes in its turn.
 
 Rules as in Kubernetes: those of ObjectMeta (`headrace.local.objectmeta`), of the generic registry's store (kubernetes'
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import logging
 import random
-import sqlite3
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,9 +31,9 @@ from typing import Any
 
 import orjson
 
-from eventing.errors import Misconfigured
 from headrace.local import defaults, kinds, objectmeta
 from headrace.local.object_errors import AlreadyExists, Conflict, Expired, Invalid, NotFound, ObjectError
+from headrace.local.object_file import ObjectFile
 from headrace.local.objectmeta import Object, set_condition, timestamp
 
 __all__ = [
@@ -112,14 +112,13 @@ class Objects:
         self._undelivered: deque[Change] = deque()
         self._delivering = False
         self._history: deque[Change] = deque(maxlen=HISTORY)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = _open(path)
+        self._file = ObjectFile(path)
         self._resource_version = self._load()
         self._oldest = self._resource_version
 
     def close(self) -> None:
         """Let go of the file, for whoever opens it next."""
-        self._db.close()
+        self._file.close()
 
     @property
     def resource_version(self) -> int:
@@ -159,9 +158,9 @@ class Objects:
         meta["creationTimestamp"] = timestamp(self._clock())
         for server_set in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"):
             meta.pop(server_set, None)
+        defaults.apply(new)
         if "spec" in new:
             meta["generation"] = 1
-        defaults.apply(new)
         if dry_run:
             return new
         return self._commit([(ADDED, new, None)], durable=True)[0].object()
@@ -251,10 +250,9 @@ class Objects:
         return self._stored.get(kind, {}).get((namespace if kinds.is_namespaced(kind) else "", name))
 
     def _load(self) -> int:
-        for kind, namespace, name, body in self._db.execute("SELECT kind, namespace, name, body FROM objects"):
+        for kind, namespace, name, body in self._file.rows():
             self._stored.setdefault(kind, {})[namespace, name] = _stored(_parse(body), body)
-        (resource_version,) = self._db.execute("SELECT resource_version FROM latest").fetchone()
-        return int(resource_version)
+        return self._file.resource_version()
 
     def _generate_name(self, kind: str, namespace: str, meta: Object) -> str:
         prefix = meta.get("generateName")
@@ -304,32 +302,13 @@ class Objects:
     def _lives(self, uid: str) -> bool:
         return any(candidate.uid == uid for stored in self._stored.values() for candidate in stored.values())
 
-    def _commit(self, changes: Writes, durable: bool) -> Sequence[Change]:
-        """Write (type, object, previous body) tuples as one transaction, remember them, and tell the watchers.
-
-        durable: on the disk's platter before this returns. Without, a power failure may take the last such commits (in
-        order, never in part); a kill -9 takes nothing either way. A fsync takes 1-10 ms of the event loop's time.
-        """
-        committed = []
-        resource_version = self._resource_version
-        self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            for type, obj, previous in changes:
-                resource_version += 1
-                change = self._change(type, obj, previous, resource_version)
-                committed.append(change)
-                key = (change.kind, change.namespace, change.name)
-                if type == DELETED:
-                    self._db.execute("DELETE FROM objects WHERE kind=? AND namespace=? AND name=?", key)
-                else:
-                    self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", (*key, change.body))
-            self._db.execute("UPDATE latest SET resource_version=?", (resource_version,))
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._resource_version = resource_version
+    def _commit(self, writes: Writes, durable: bool) -> Sequence[Change]:
+        """Write as one transaction, remember it, and tell the watchers. durable: see `ObjectFile.write`."""
+        numbered = enumerate(writes, self._resource_version + 1)
+        committed = [self._change(*write, resource_version) for resource_version, write in numbered]
+        rows = [(c.kind, c.namespace, c.name, None if c.type == DELETED else c.body) for c in committed]
+        self._file.write(rows, committed[-1].resource_version, durable)
+        self._resource_version = committed[-1].resource_version
         for change in committed:
             self._remember(change)
         self._deliver(committed)
@@ -369,30 +348,6 @@ class Objects:
                         log.exception("a watcher failed on %s %s %s", change.type, change.kind, change.name)
         finally:
             self._delivering = False
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    # Autocommit: transactions are begun and ended in _commit alone. Threads: tests open here and serve there.
-    db = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
-    try:
-        # Exclusive, because what another process wrote would be missing in this one's memory.
-        db.execute("PRAGMA locking_mode=EXCLUSIVE")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("BEGIN IMMEDIATE")
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS objects (kind TEXT, namespace TEXT, name TEXT, body BLOB,"
-            " PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID"
-        )
-        db.execute("CREATE TABLE IF NOT EXISTS latest (resource_version INTEGER)")
-        db.execute("INSERT INTO latest SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM latest)")
-        db.execute("COMMIT")
-    except sqlite3.OperationalError as e:
-        db.close()
-        raise Misconfigured("home", str(path), f"a file that no other process holds ({e})") from e
-    except sqlite3.DatabaseError as e:
-        db.close()
-        raise Misconfigured("home", str(path), f"a SQLite database of objects ({e})") from e
-    return db
 
 
 def _parse(body: bytes) -> Object:

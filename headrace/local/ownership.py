@@ -63,8 +63,8 @@ def apply(live: Object | None, config: Object, manager: str, force: bool, now: s
     kept = frozenset().union(*others.values()) if others else frozenset()
     dropped = entries.get(own, frozenset()) - wanted.keys() - kept
     merged = _merge(live, config, kind) if live else copy.deepcopy(config)
-    # Deepest first, so that an item is empty of our fields before its own key is looked at.
-    for path in sorted(dropped, key=len, reverse=True):
+    # Items of lists first, outermost first: one that nobody else lists goes whole, while its name can still be found.
+    for path in sorted(dropped, key=lambda path: (not path[-1].startswith("k:"), len(path))):
         _drop(merged, path, kept | wanted.keys())
     # In the order that they were in: an apply that changes nothing must leave nothing changed.
     owners = {key: others.get(key, frozenset()) for key in entries} | {own: frozenset(wanted)}

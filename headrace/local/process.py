@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from headrace.local import child, container, orphans, pod_log, pod_status
-from headrace.local.objects import ADDED, DELETED, NotFound, Object, Objects
+from headrace.local.objects import ADDED, DELETED, Change, NotFound, Object, Objects
 from headrace.local.pod import FINALIZER, Host, Life, Timings
 from headrace.local.pod_status import Disruption
 from headrace.local.recorder import Recorder
@@ -57,7 +57,7 @@ class Processes:
         timings: Timings | None = None,
     ) -> None:
         self._objects = objects
-        self._home = home.absolute()
+        self._home = home.resolve()  # one spelling: leftovers are known by it
         self._timings = timings or Timings()
         self._run = uuid.uuid4().hex
         self._lives: dict[str, Life] = {}  # by Pod uid
@@ -88,7 +88,7 @@ class Processes:
             log.warning("killed %d processes that an earlier platform had left", killed)
         self._watchdog = orphans.start_watchdog(self._run)
         self._settle()
-        self._unsubscribe = self._objects.watch(self._on_change)
+        self._unsubscribe = self._objects.watch_changes(self._on_any_change)
         for pod in self._objects.list("Pod"):
             self._on_change(ADDED, pod)
         self._caretaker = asyncio.create_task(self._shorten_logs())
@@ -151,9 +151,11 @@ class Processes:
                 pod["status"] = pod_status.lost(pod, _now())
                 self._objects.update(pod, subresource="status")
 
+    def _on_any_change(self, change: Change) -> None:
+        if change.kind == "Pod":
+            self._on_change(change.type, change.object())
+
     def _on_change(self, type: str, obj: Object) -> None:
-        if obj["kind"] != "Pod":
-            return
         uid = obj["metadata"]["uid"]
         life = self._lives.get(uid)
         gone = type == DELETED or pod_status.is_terminating(obj)

@@ -89,8 +89,8 @@ def decode(body: bytes) -> Object:
             raise ObjectError(
                 415,
                 "UnsupportedMediaType",
-                f"a {head['kind']} in protobuf is not understood here; as a file it is: add --dry-run=client -o yaml to the"
-                " command, and give what it prints to kubectl apply -f -",
+                f"a {head['kind']} in protobuf is not understood here; as a file it is: add --dry-run=client -o yaml to"
+                " the command, and give what it prints to kubectl apply -f -",
             )
         return {**head, **_message(head["kind"], envelope.get("raw", memoryview(b"")))}
     except (ValueError, KeyError, IndexError) as e:

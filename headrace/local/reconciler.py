@@ -20,7 +20,7 @@ from headrace.local import controller, job_state, revisions
 from headrace.local.addresses import Addresses
 from headrace.local.controller import Context, Controller, controller_of
 from headrace.local.jobs import Jobs
-from headrace.local.objects import DELETED, Object, Objects
+from headrace.local.objects import DELETED, Change, Object, Objects
 from headrace.local.process import Processes
 from headrace.local.recorder import Recorder
 from headrace.local.replicas import Replicas
@@ -32,6 +32,8 @@ from headrace.local.sources import ContainerSources
 log = logging.getLogger(__name__)
 
 RETRY_S, RETRY_MAX_S = 0.1, 60.0  # after a fault; it doubles
+
+OWNED = frozenset({"Pod", "PodAutoscaler"})  # kinds without a controller here whose changes concern their owner's
 
 Key = tuple[str, str, str]  # kind, namespace, name
 
@@ -75,7 +77,7 @@ class Reconciler:
 
     async def start(self) -> None:
         """Look at every object once, then at what changes."""
-        self._unsubscribe = self._objects.watch(self._on_change)
+        self._unsubscribe = self._objects.watch_changes(self._on_any_change)
         for kind in self._controllers:
             for obj in self._objects.list(kind):
                 self._add((kind, obj["metadata"]["namespace"], obj["metadata"]["name"]))
@@ -97,6 +99,10 @@ class Reconciler:
         timeoutSeconds SIGKILL, with all that it started. Nothing happens for a Revision that is not there.
         """
         self._replicas.scale(namespace, revision, pods)
+
+    def _on_any_change(self, change: Change) -> None:
+        if change.kind in self._controllers or change.kind in OWNED:
+            self._on_change(change.type, change.object())
 
     def _on_change(self, type: str, obj: Object) -> None:
         kind, meta = obj["kind"], obj["metadata"]

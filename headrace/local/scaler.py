@@ -52,7 +52,8 @@ class Gateway(Protocol):
 class _Scaled:
     """One revision's autoscaler.
 
-    wish: the last valid decision's pods; set_to: the pods last asked for; ready: those last seen. None before the first.
+    wish: the last valid decision's pods; set_to: the pods last asked for; ready: those last seen. None before the
+    first.
     """
 
     key: Key
@@ -230,7 +231,7 @@ class Scaler:
             self._wake.set()
 
     def _read_config(self) -> None:
-        """The ConfigMap over the overrides over Knative's defaults; what cannot work leaves the last good one in force."""
+        """The ConfigMap over the overrides over Knative's defaults; what cannot work leaves the last one in force."""
         obj = self._objects.get("ConfigMap", CONFIG_NAMESPACE, CONFIG_NAME) or {}
         try:
             self._config = Config.from_map({**self._overrides, **(obj.get("data") or {})})
@@ -294,11 +295,10 @@ class Scaler:
         if before == (wanted, ready, generation, life.active, overall, initialized):
             return
         status |= {"desiredScale": wanted, "actualScale": ready, "observedGeneration": generation}
-        at = datetime.fromtimestamp(now, UTC)
-        set_condition(status, "Active", life.active, life.reason, life.message, now=at)
+        at, reason = datetime.fromtimestamp(now, UTC), _why(scaled, plan)
+        set_condition(status, "Active", life.active, life.reason, life.message or reason, now=at)
         set_condition(status, "Ready", overall, life.reason, life.message, now=at)
         set_condition(status, "ScaleTargetInitialized", initialized, now=at)
-        reason = _why(scaled, plan)
         if reason:
             status.setdefault("annotations", {})[REASON_ANNOTATION] = reason
         self._objects.update(obj, subresource="status")

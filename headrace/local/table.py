@@ -71,7 +71,10 @@ def duration(span: timedelta) -> str:
         return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
     if days < 730:
         return f"{days}d"
-    return f"{days // 365}y"
+    years = days // 365
+    if years < 8:
+        return f"{years}y{days % 365}d" if days % 365 else f"{years}y"
+    return f"{years}y"
 
 
 def _object(item: Mapping[str, Any], include: str) -> JsonValue:
@@ -95,12 +98,13 @@ def _at(*path: str) -> Cell:
     return cell
 
 
+def _conditions(item: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return (item.get("status") or {}).get("conditions") or []
+
+
 def _condition(type: str, field: str) -> Cell:
     def cell(item: Mapping[str, Any], now: datetime) -> Any:
-        for condition in (item.get("status") or {}).get("conditions", []):
-            if condition["type"] == type:
-                return condition.get(field, "")
-        return ""
+        return next((condition.get(field, "") for condition in _conditions(item) if condition.get("type") == type), "")
 
     return cell
 
@@ -118,7 +122,7 @@ def _time(text: str) -> datetime:
 
 
 def _job_status(item: Mapping[str, Any], now: datetime) -> str:
-    true = {c["type"] for c in (item.get("status") or {}).get("conditions", []) if c["status"] == "True"}
+    true = {condition.get("type") for condition in _conditions(item) if condition.get("status") == "True"}
     if item["metadata"].get("deletionTimestamp"):
         return "Terminating"
     for type in ("Complete", "Failed", "Suspended", "FailureTarget", "SuccessCriteriaMet"):

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from headrace.local import objects, table
 from headrace.local.api_request import BadRequest, Selector, Target
-from headrace.local.object_errors import Expired, ObjectError
+from headrace.local.object_errors import Expired, Invalid, ObjectError
 
 Object = dict[str, Any]
 Send = Callable[[str, Object], Any]
@@ -141,9 +141,11 @@ def status_of(error: ObjectError, target: Target | None = None) -> Object:
     """The Status object of a refusal."""
     details: Object = {}
     if target is not None:
-        about = {"name": target.name, "group": target.kind.group, "kind": target.kind.plural}
         # Of a refused object kubectl names the kind, of a missing one the resource.
-        about["kind"] = target.kind.kind if error.reason == "Invalid" else target.kind.plural
+        name, kind = target.name, target.kind.plural
+        if isinstance(error, Invalid):
+            name, kind = error.name, target.kind.kind
+        about = {"name": name, "group": target.kind.group, "kind": kind}
         details = {key: value for key, value in about.items() if value}
     if error.causes:
         details["causes"] = list(error.causes)

@@ -131,6 +131,8 @@ class Writes:
         return self._store_new(target, new, options)
 
     def _update(self, target: Target, live: Object, new: Object, twice: list[str], options: Options) -> Object:
+        if not isinstance(new.get("status", {}), dict):
+            raise _invalid(new, [schema.Fault("status", "Invalid value: must be an object")])
         if target.subresource is None:
             new = self._well_formed(target, new, twice, options)
             new = ownership.update(live, new, options.field_manager, objects.timestamp(self._clock()))
@@ -232,7 +234,8 @@ def _invalid(obj: Object, faults: Sequence[schema.Fault]) -> Invalid:
     said = [f"{fault.path}: {fault.message}" for fault in faults]
     causes = [{"reason": fault.reason, "message": fault.message, "field": fault.path} for fault in faults]
     listed = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
-    return Invalid(f'{of} "{obj["metadata"].get("name", "")}" is invalid: {listed}', causes)
+    name = str(obj["metadata"].get("name", ""))
+    return Invalid(f'{of} "{name}" is invalid: {listed}', causes, name)
 
 
 def _pruned(obj: Object, paths: Sequence[str]) -> Object:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ from cloudevents.core.v1.event import CloudEvent
 from eventing import receiver
 from eventing.errors import Rejected, RetryLater
 
+MEETING = threading.Barrier(4)  # passed only by as many events at once
 HOUSE = Path(__file__).parent.parent.parent
 
 
@@ -30,6 +32,8 @@ def handle(event: CloudEvent) -> CloudEvent | None:
             raise RetryLater("not now", after_s=6.2)
         case "fault":
             raise KeyError("a secret")
+        case "meet":
+            MEETING.wait(30)
         case "slow":
             time.sleep(1.0)
         case "quiet":

@@ -149,7 +149,7 @@ def test_a_store_that_is_no_url_is_a_setting_that_cannot_work(tmp_path: Path) ->
 def test_the_same_drop_is_the_same_event_and_another_wish_another(tmp_path: Path, store: str) -> None:
     file = dropped(tmp_path, CSV)
     ids = [
-        landing.arrived_event(landing.land(file, "flights", store, **wish), NOW).get_id()  # type: ignore[arg-type]
+        landing.arrived_event(landing.land(file, "flights", store, **wish), NOW).get_id()
         for wish in (
             {},
             {"trainer": "random_forest"},

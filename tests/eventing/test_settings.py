@@ -13,7 +13,7 @@ from eventing.errors import Misconfigured
 
 @pytest.mark.parametrize("seen", ["x", "0", "11", "1.5"])
 def test_a_number_out_of_bounds_names_its_key_and_its_bounds(seen: str) -> None:
-    with pytest.raises(Misconfigured, match="N is .*from 1 to 10"):
+    with pytest.raises(Misconfigured, match=r"N is .*from 1 to 10"):
         settings.whole_number({"N": seen}, "N", 5, 1, 10)
     with pytest.raises(Misconfigured, match="N is 'nan'"):
         settings.number({"N": "nan"}, "N", 5, 1, 10)

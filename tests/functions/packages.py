@@ -189,15 +189,25 @@ def _categorical(values: np.ndarray) -> dict[str, Any]:
     return {"kind": "categorical", "shares": shares, "other": 0.0, "missing": 0.0}
 
 
-def build_gather(folder: Path) -> Path:
-    """A foreign model without model.json: one INT64 tensor in, a table's float out; an index over 2 fails inside."""
-    table = helper.make_tensor("table", TensorProto.FLOAT, [3], [10.0, 20.0, 30.0])
+def build_foreign(folder: Path) -> Path:
+    """A foreign model without model.json: how many of six zeros to a row in, the rows' sums out; 4 fails inside."""
+    constants = [
+        helper.make_tensor("zeros", TensorProto.FLOAT, [6], [0.0] * 6),
+        helper.make_tensor("rest", TensorProto.INT64, [1], [-1]),
+    ]
+    nodes = [
+        helper.make_node("Concat", ["rest", "size"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["zeros", "shape"], ["rows"]),
+        helper.make_node("ReduceSum", ["rows"], ["sums"], keepdims=0),
+        helper.make_node("Cast", ["size"], ["sizes"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["sums", "sizes"], ["value"]),
+    ]
     graph = helper.make_graph(
-        [helper.make_node("Gather", ["table", "index"], ["value"])],
-        "gather",
-        [helper.make_tensor_value_info("index", TensorProto.INT64, ["n"])],
+        nodes,
+        "foreign",
+        [helper.make_tensor_value_info("size", TensorProto.INT64, ["n"])],
         [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["n"])],
-        [table],
+        constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     (folder / "model.onnx").write_bytes(model.SerializeToString())

@@ -175,12 +175,12 @@ def test_a_model_that_is_not_ready_is_503_with_its_reason() -> None:
 
 
 def test_a_fault_inside_the_graph_is_500_for_its_caller_alone(tmp_path: Path) -> None:
-    client, _ = predictors.serving(packages.build_gather(tmp_path))
-    assert "inference failed" in _error(client, {"instances": [7]}, 500)
-    assert client.post(PREDICT, json={"instances": [1]}).json == {"predictions": [20.0]}
+    client, _ = predictors.serving(packages.build_foreign(tmp_path))
+    assert "inference failed" in _error(client, {"instances": [4]}, 500)
+    assert client.post(PREDICT, json={"instances": [3]}).json == {"predictions": [3.0]}
 
 
 def test_a_model_of_one_tensor_takes_and_gives_bare_rows(tmp_path: Path) -> None:
-    client, _ = predictors.serving(packages.build_gather(tmp_path))
-    assert client.post(PREDICT, json={"instances": [0, 2]}).json == {"predictions": [10.0, 30.0]}
-    assert client.post(PREDICT, json={"inputs": [0, 2]}).json == {"outputs": [10.0, 30.0]}
+    client, _ = predictors.serving(packages.build_foreign(tmp_path))
+    assert client.post(PREDICT, json={"instances": [2, 3]}).json == {"predictions": [2.0, 3.0]}
+    assert client.post(PREDICT, json={"inputs": [2, 3]}).json == {"outputs": [2.0, 3.0]}

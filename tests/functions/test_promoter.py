@@ -261,6 +261,30 @@ def test_a_service_that_serves_no_model_is_left_alone(house: House) -> None:
     assert said.reason == "there is a Service flights which does not serve this model"
 
 
+def test_traffic_that_ops_have_split_is_left_alone(house: House) -> None:
+    house.serve()
+    half = [{"revisionName": "flights-00001", "percent": 50}, {"latestRevision": True, "percent": 50}]
+    house.cluster.patch("Service", "flights", {"spec": {"traffic": half}})
+    said = ModelRejected.from_event(house.promoter().handle(house.train(V2)))
+    assert said.reason.startswith("its traffic is split by hand")
+    assert house.service()["spec"]["traffic"][0]["percent"] == 50
+
+
+def test_a_promotion_by_hand_that_is_under_way_is_waited_for(house: House) -> None:
+    house.serve()
+    house.train(V2)
+    house.knative.behave(V2).ready = "Unknown"
+    _insist(house, lambda service: rollout.promotion_patch(service, V2))
+    event = house.train(V3)
+    with ThreadPoolExecutor() as threads:
+        with pytest.raises(RetryLater):
+            house.promoter(hold_s=0.2).handle(event)
+        promotion = threads.submit(house.promoter().handle, event)
+        house.knative.behave(V2).ready = "True"
+        house.knative.settle()
+        assert ModelPromoted.from_event(promotion.result(60)).previous == V2
+
+
 def test_an_event_that_breaks_the_contract_is_rejected(house: House) -> None:
     event = house.train(V1)
     attributes = dict(event.get_attributes())
@@ -383,6 +407,14 @@ def test_a_newer_version_waits_until_the_canary_has_ended(house: House) -> None:
         assert promotion.result(60).get_type() == ModelPromoted.TYPE
         assert ModelPromoted.from_event(follower.result(60)).previous == V2
     assert house.knative.traffic == [{V1: 100}, {V1: 80, V2: 20}, {V2: 100}, {V2: 80, V3: 20}, {V3: 100}]
+
+
+def test_a_verdict_is_told_again_though_the_next_canary_runs_already(house: House) -> None:
+    first = house.train(V1)
+    told = house.promoter().handle(first)
+    with pytest.raises(RetryLater):
+        house.promoter(limits=replace(LIMITS, canary_s=3600), hold_s=0.2).handle(house.train(V2))
+    assert house.promoter(hold_s=0.1).handle(first).get_data() == told.get_data()
 
 
 def test_the_same_event_delivered_five_times_at_once_is_one_promotion(house: House) -> None:

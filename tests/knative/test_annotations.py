@@ -38,7 +38,8 @@ def test_every_recorded_verdict_is_ours() -> None:
         ({"min-scale": "-1"}, {}, ["expected 0 <= -1 <= 2147483647: {g}/min-scale"]),
         ({"minScale": "x"}, {}, ["invalid value: x: {g}/minScale"]),
         ({"max-scale": "2147483648"}, {}, ["expected 0 <= 2147483648 <= 2147483647: {g}/max-scale"]),
-        ({"min-scale": "3", "max-scale": "2"}, {}, ["max-scale=2 is less than min-scale=3: {g}/max-scale, {g}/min-scale"]),
+        ({"min-scale": "3", "max-scale": "2"}, {},
+         ["max-scale=2 is less than min-scale=3: {g}/max-scale, {g}/min-scale"]),
         ({"max-scale": "0"}, {"max-scale-limit": "9", "max-scale": "9"},
          ["max-scale=0 (unlimited), must be less than 9: {g}/max-scale"]),
         ({"max-scale": "10"}, {"max-scale-limit": "9", "max-scale": "9"}, ["expected 1 <= 10 <= 9: {g}/max-scale"]),
@@ -77,10 +78,11 @@ def service(keys: dict[str, Any], **spec: Any) -> dict[str, Any]:
 
 
 def test_a_manifest_is_judged_with_the_paths_of_its_fields() -> None:
+    place = "spec.template.metadata.annotations"
     found = annotations.admit(service({f"{GROUP}/window": "1s", f"{GROUP}/min-scale": 2}, containerConcurrency=-1))
     assert found == [
-        f"invalid value: 2, annotations are strings: write '2' in quotes: spec.template.metadata.annotations.{GROUP}/min-scale",
-        f"expected 6s <= 1s <= 1h0m0s: spec.template.metadata.annotations.{GROUP}/window",
+        f"invalid value: 2, annotations are strings: write '2' in quotes: {place}.{GROUP}/min-scale",
+        f"expected 6s <= 1s <= 1h0m0s: {place}.{GROUP}/window",
         "expected 0 <= -1 <= 1000: spec.template.spec.containerConcurrency",
     ]
 

@@ -353,8 +353,8 @@ texts = st.sampled_from(["0", "1", "2", "5", "0.5", "7", "70", "100", "-1", "10s
 annotation_sets = st.dictionaries(
     st.sampled_from(
         [f"{GROUP}/{k}" for k in (
-            "target", "metric", "min-scale", "max-scale", "initial-scale", "activation-scale", "scale-down-delay", "window",
-            "panic-window-percentage", "panic-threshold-percentage", "target-utilization-percentage",
+            "target", "metric", "min-scale", "max-scale", "initial-scale", "activation-scale", "scale-down-delay",
+            "window", "panic-window-percentage", "panic-threshold-percentage", "target-utilization-percentage",
             "target-burst-capacity", "metric-aggregation-algorithm", "scale-to-zero-pod-retention-period",
         )]
     ),

@@ -94,7 +94,7 @@ def test_a_revision_name_given_by_hand_is_taken_off_a_changed_template() -> None
 def test_every_patch_carries_the_version_of_the_object_it_was_made_from() -> None:
     patches = [
         rollout.start_patch(service(), STATE),
-        rollout.shift_patch(service(), STATE, "flights-00002", 20),
+        rollout.shift_patch(service(), replace(STATE, revision="flights-00002"), 20),
         rollout.promote_patch(service(), STATE),
         rollout.revert_patch(service(), STATE),
         rollout.finish_patch(service(), settled=True),
@@ -106,7 +106,7 @@ def test_every_patch_carries_the_version_of_the_object_it_was_made_from() -> Non
 
 
 def test_the_shift_splits_the_traffic_between_two_named_revisions() -> None:
-    after = merged(service(), rollout.shift_patch(service(), STATE, "flights-00002", 20))
+    after = merged(service(), rollout.shift_patch(service(), replace(STATE, revision="flights-00002"), 20))
     shares = {t["revisionName"]: (t["percent"], t["tag"]) for t in after["spec"]["traffic"]}
     assert shares == {"flights-00001": (80, "champion"), "flights-00002": (20, "canary")}
 
@@ -188,47 +188,63 @@ def test_readiness_says_why_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("traffic", "serving", "split"),
+    ("traffic", "serving"),
     [
-        ([{"revisionName": "a", "percent": 100}, {"revisionName": "b", "percent": 0, "tag": "x"}], "a", False),
-        ([{"revisionName": "a", "percent": 80}, {"revisionName": "a", "percent": 20, "tag": "x"}], "a", False),
-        ([{"revisionName": "a", "percent": 80}, {"revisionName": "b", "percent": 20}], None, True),
-        ([], None, False),
+        ([{"revisionName": "a", "percent": 100}, {"revisionName": "b", "percent": 0, "tag": "x"}], "a"),
+        ([{"revisionName": "a", "percent": 80}, {"revisionName": "a", "percent": 20, "tag": "x"}], "a"),
+        ([{"revisionName": "a", "percent": 80}, {"revisionName": "b", "percent": 20}], None),
+        ([], None),
     ],
 )
 def test_the_serving_revision_is_the_one_with_all_the_traffic(
-    traffic: list[dict[str, Any]], serving: str | None, split: bool
+    traffic: list[dict[str, Any]], serving: str | None
 ) -> None:
-    seen = service(status={"traffic": traffic})
-    assert (rollout.serving_revision(seen), rollout.is_split(seen)) == (serving, split)
+    assert rollout.serving_revision(service(status={"traffic": traffic})) == serving
+
+
+def test_a_split_is_what_the_spec_asks_for() -> None:
+    half = [{"revisionName": name, "percent": 50} for name in ("a", "b")]
+    assert rollout.is_split(service(spec={"traffic": half}))
+    assert not rollout.is_split(service(status={"traffic": half}))
+
+
+UNREADY = {"conditions": [{"type": "Ready", "status": "Unknown"}]}
+SHARED = {"traffic": [{"revisionName": "flights-00001", "percent": 80}, {"revisionName": "b", "percent": 20}]}
+PINNED = {"traffic": [{"revisionName": "flights-00001", "percent": 100}]}
 
 
 @pytest.mark.parametrize(
-    ("address", "tagged", "expected"),
+    ("spec", "status", "moving"),
     [
-        # In a cluster each tag has a name of its own inside; the public domain may be unknown there.
-        (
-            "http://flights.headrace.svc.cluster.local",
-            "https://canary-flights.headrace.example.com",
-            "http://canary-flights.headrace.svc.cluster.local",
-        ),
-        # On a laptop the address is a path.
-        (
-            "http://127.0.0.1:8080/svc/headrace/flights",
-            "http://canary-flights.headrace.localhost:8080",
-            "http://127.0.0.1:8080/svc/headrace/canary-flights",
-        ),
-        # With another tag-template in Knative's config-network.
-        (
-            "http://flights.headrace.svc.cluster.local",
-            "http://flights-canary.x.y",
-            "http://flights-canary.headrace.svc.cluster.local",
-        ),
-        ("http://elsewhere/", "http://canary-flights.x.y", None),
+        ({}, {}, False),
+        ({}, SHARED, True),  # asked for one, still two
+        ({}, {"traffic": []}, False),  # nothing ever served
+        ({}, UNREADY, False),  # who serves is the newest already
+        ({}, {**UNREADY, "latestCreatedRevisionName": "flights-00002"}, True),
+        ({}, {"observedGeneration": 2}, True),  # a newer spec has not been looked at
+        (PINNED, {**UNREADY, "latestCreatedRevisionName": "flights-00002"}, False),  # by name: it stays
     ],
 )
-def test_a_tag_is_reached_where_the_service_is(address: str, tagged: str, expected: str | None) -> None:
-    seen = service(status={"address": {"url": address}, "traffic": [{"tag": "canary", "url": tagged}]})
+def test_traffic_that_is_on_its_way_is_told_from_traffic_that_stays(
+    spec: dict[str, Any], status: dict[str, Any], moving: bool
+) -> None:
+    assert rollout.is_moving(service(spec=spec, status=status)) is moving
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        # In a cluster each tag has a name of its own inside; the public domain may be unknown there.
+        ("http://flights.headrace.svc.cluster.local", "http://canary-flights.headrace.svc.cluster.local"),
+        # On a laptop the address is a path.
+        ("http://127.0.0.1:8080/svc/headrace/flights", "http://127.0.0.1:8080/svc/headrace/canary-flights"),
+        ("http://flights.headrace.localhost:8080", "http://canary-flights.headrace.localhost:8080"),
+        ("http://elsewhere/", None),
+    ],
+)
+def test_a_tag_is_reached_where_the_service_is(address: str, expected: str | None) -> None:
+    routed = [{"tag": "canary", "revisionName": "flights-00002", "percent": 0}]
+    seen = service(status={"address": {"url": address}, "traffic": routed})
     assert rollout.tag_url(seen, "canary") == expected
 
 

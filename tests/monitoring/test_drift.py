@@ -162,7 +162,7 @@ def test_a_feed_that_breaks_is_a_drift_of_its_missing_share() -> None:
 
 
 def test_one_drift_is_told_once_until_it_is_over_and_the_cool_down_has_passed() -> None:
-    drifted, usual = dict(low=6.0), dict(low=0.0)
+    drifted, usual = {"low": 6.0}, {"low": 0.0}
     table = [
         # now_s, rows, what is told, words
         (0, drifted, True, "a drift"),
@@ -184,6 +184,6 @@ def test_one_drift_is_told_once_until_it_is_over_and_the_cool_down_has_passed() 
 
 def test_a_value_between_clear_and_threshold_ends_no_drift() -> None:
     state, _ = drift.decide(start(), rows(500, 1, low=6), 0, BASELINE, LIMITS)
-    state, decision = drift.decide(state, rows(500, 2, low=1.5), 1, BASELINE, LIMITS)
+    state, decision = drift.decide(state, rows(500, 2, low=0.8), 1, BASELINE, LIMITS)
     assert 0.1 < decision.measures[0].value < 0.25
     assert state.drifting and not decision.drift

@@ -20,7 +20,7 @@ def test_every_metric_has_the_prefix_and_a_sentence() -> None:
 
 def test_names_end_with_their_unit() -> None:
     for metric in ALL:
-        name = metric.describe()[0].name
+        name = next(iter(metric.describe())).name
         if "duration" in name:
             assert name.endswith("_seconds"), name
 

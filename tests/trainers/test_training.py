@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -174,6 +177,80 @@ def test_a_trainer_is_found_by_its_module_and_by_nothing_else() -> None:
     for name in ("job", "os", "../x", "dataset"):
         with pytest.raises(Rejected, match="expected one of neural_net, random_forest"):
             trainer.find(name)
+
+
+NEW_TRAINER = '''
+from dataclasses import dataclass
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+SCALED = True
+
+@dataclass(frozen=True)
+class Parameters:
+    strength: float = 1.0
+
+class Fitted:
+    """The class shares, whatever is asked."""
+
+    def __init__(self, width, shares, parameters):
+        self.width, self.shares, self.parameters = width, shares, parameters
+
+    def predict(self, features):
+        rows = np.tile(self.shares, (len(features), 1))
+        return rows.argmax(axis=1), rows
+
+    def to_onnx(self):
+        weights = np.zeros((self.width, len(self.shares)), np.float32)
+        nodes = [
+            helper.make_node("Gemm", ["features", "weights", "shares"], ["probabilities"]),
+            helper.make_node("ArgMax", ["probabilities"], ["index"], axis=1, keepdims=0),
+        ]
+        graph = helper.make_graph(
+            nodes, "shares",
+            [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, self.width])],
+            [helper.make_tensor_value_info("index", TensorProto.INT64, [None]),
+             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, len(self.shares)])],
+            [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(self.shares, "shares")])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+def fit(features, labels, classes, parameters, seed, report):
+    report(1.0, f"strength {parameters.strength}")
+    counts = np.bincount(labels, minlength=classes)
+    return Fitted(features.shape[1], (counts / counts.sum()).astype(np.float32), parameters)
+'''
+
+
+def test_a_new_trainer_is_one_file_found_by_its_entry_point(mixed_csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "site" / "shares-1.dist-info").mkdir(parents=True)
+    (tmp_path / "site" / "shares_trainer.py").write_text(NEW_TRAINER)
+    (tmp_path / "site" / "shares-1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: shares\nVersion: 1\n"
+    )
+    (tmp_path / "site" / "shares-1.dist-info" / "entry_points.txt").write_text(
+        "[headrace.trainers]\nshares = shares_trainer\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "trainers.job",
+        "--file",
+        str(mixed_csv),
+        "--trainer",
+        "shares",
+        "--target",
+        "kind",
+    ]
+    done = subprocess.run(
+        [*command, "--parameter", "strength=2", "--out", str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["parity"]["label_flips"] == 0 and "strength 2.0" in done.stderr
+    Model.load(Path(result["package"])).self_test()
 
 
 def test_of_several_files_those_refused_are_left_out_with_a_note(tmp_path: Path) -> None:

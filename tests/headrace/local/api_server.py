@@ -1,4 +1,4 @@
-"""The Kubernetes API on a free port, in a thread with its own event loop: what kubectl and the Python client talk to."""
+"""The Kubernetes API on a free port, in a thread with its own event loop: what kubectl and clients talk to."""
 
 from __future__ import annotations
 

@@ -1,8 +1,12 @@
-"""A Broker and JobSinks as a process of their own, for tests that kill it: `python -m … HOME`, the URL on stdout."""
+"""A Broker and JobSinks as a process of their own, for tests that kill it: `python -m … HOME [FILE_BYTES]`.
+
+The URL goes to stdout. FILE_BYTES: no file may grow beyond it, as on a full disk.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import sys
 from pathlib import Path
 
@@ -17,4 +21,6 @@ async def serve(home: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
     asyncio.run(serve(Path(sys.argv[1])))

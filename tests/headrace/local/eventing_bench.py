@@ -21,7 +21,7 @@ from headrace.local.job_sink import JobSinks
 from headrace.local.objects import Objects
 
 NAMESPACE = "headrace"
-DEADLINE_S = 30.0  # generous: a condition that holds is seen within milliseconds
+DEADLINE_S = 60.0  # generous: a condition that holds is seen within milliseconds, on a busy machine within seconds
 
 Answer = Callable[[web.BaseRequest, bytes], web.Response]
 
@@ -201,10 +201,10 @@ def reply(id: str, type: str = "test.answered", **attributes: str) -> web.Respon
     return web.Response(body=b'{"answer":42}', headers=binary_headers(id, type=type, **attributes))
 
 
-async def start_process(home: Path) -> tuple[asyncio.subprocess.Process, str]:
+async def start_process(home: Path, *options: str) -> tuple[asyncio.subprocess.Process, str]:
     """A Broker in a process of its own, and its URL."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.headrace.local.broker_process", str(home)),
+        *(sys.executable, "-m", "tests.headrace.local.broker_process", str(home), *options),
         stdout=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parents[3],
     )
@@ -215,7 +215,7 @@ async def start_process(home: Path) -> tuple[asyncio.subprocess.Process, str]:
 
 
 async def burst(url: str, prefix: str, acknowledged: set[str]) -> None:
-    """Post from 16 connections until the Broker dies, and note every 202."""
+    """Post from 8 connections until the Broker dies, and note every 202."""
 
     async def post_on(connection: int) -> None:
         async with aiohttp.ClientSession() as session:
@@ -226,4 +226,4 @@ async def burst(url: str, prefix: str, acknowledged: set[str]) -> None:
                     if answer.status == 202:
                         acknowledged.add(id)
 
-    await asyncio.gather(*(post_on(n) for n in range(16)), return_exceptions=True)
+    await asyncio.gather(*(post_on(n) for n in range(8)), return_exceptions=True)

@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.local import delivery
@@ -53,6 +53,7 @@ def test_backoff_counts_retries_from_zero(policy: str, waits: list[float]) -> No
     assert [delivery.backoff(spec, retries) for retries in range(4)] == pytest.approx(waits)
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.sampled_from(["linear", "exponential"]), st.floats(0, 1e9), st.integers(0, 100_000))
 def test_a_wait_grows_and_ends(policy: str, delay: float, retries: int) -> None:
     spec = DeliverySpec(backoff_policy=policy, backoff_delay_s=delay)
@@ -157,6 +158,7 @@ def test_what_follows_from_an_attempt(
     assert decided == step
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.integers(0, 20), st.booleans())
 def test_a_subscriber_that_never_answers_gets_one_attempt_and_the_retries(retry: int, has_dead_letter: bool) -> None:
     spec, attempts = DeliverySpec(retry=retry), 0
@@ -197,6 +199,7 @@ def test_retry_after_is_honoured_where_knative_would(
     assert step == Again(1000.0 + wait)
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.binary(max_size=5000))
 def test_the_dead_letters_error_data_is_base64_of_the_answers_beginning(body: bytes) -> None:
     extensions: dict[str, Any] = delivery.error_extensions("http://a", 500, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.local import filters
@@ -118,17 +118,20 @@ def meaning(tree: dict[str, Any], event: dict[str, str]) -> bool:
     return all(name in event and compare(event[name], wanted) for name, wanted in value.items())
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(TREES, EVENTS)
 def test_nested_filters_mean_what_they_say(tree: dict[str, Any], event: dict[str, str]) -> None:
     assert filters.matcher({"filters": [tree]})(event) is meaning(tree, event)
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.lists(TREES, min_size=1, max_size=3), EVENTS)
 def test_a_list_of_filters_passes_what_all_of_them_pass(trees: list[dict[str, Any]], event: dict[str, str]) -> None:
     expected = all(filters.matcher({"filters": [tree]})(event) for tree in trees)
     assert filters.matcher({"filters": trees})(event) is expected
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(
     st.recursive(
         st.none() | st.booleans() | st.text(),

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from headrace.local import revision_queue
 from headrace.local.process import Endpoint
-from tests.headrace.local.fleet import Fleet, NAMESPACE, place, pod, saying, until
+from tests.headrace.local.fleet import NAMESPACE, Fleet, place, pod, saying, until
 
 
 def test_a_service_answers_by_path_by_host_and_by_tag(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_no_answer_within_timeout_seconds_is_504_and_a_slow_stream_is_not(tmp_pa
     asyncio.run(promise())
 
 
-def test_a_revision_that_never_became_ready_answers_503_with_its_reason(tmp_path: Path) -> None:
+def test_a_revision_that_cannot_become_ready_answers_503_with_its_reason(tmp_path: Path) -> None:
     async def promise() -> None:
         async with place(tmp_path) as at:
             at.flights()
@@ -344,9 +344,7 @@ def test_a_revision_that_never_became_ready_answers_503_with_its_reason(tmp_path
             at.objects.update(revision | {"status": failed}, subresource="status")
             for status, text in (await waiting, await at.get()):
                 assert status == 503
-                assert json.loads(text)["error"] == (
-                    "revision 'flights-1': it never became ready: ExitCode1 - no model"
-                )
+                assert json.loads(text)["error"] == ("revision 'flights-1': it is not ready: ExitCode1 - no model")
             assert len(called) == 2  # the second one asks for another try all the same
 
     asyncio.run(promise())

@@ -110,6 +110,10 @@ def test_events_are_found_by_what_they_say(tmp_path: Path) -> None:
             assert await ids(journal, subject="flights") == ["1"]
             assert await ids(journal, id="2") == ["2"]
             assert await journal.entries(Query("ns", "another")) == []
+            assert await ids(journal, tail=2) == ["2", "3"]
+            assert await ids(journal, tail=1, causationid="1", type="t") == ["2"]
+            assert await ids(journal, tail=9) == ["1", "2", "3"]
+            assert await ids(journal, tail=0) == []
 
     run(work())
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -143,7 +144,7 @@ def test_what_a_container_leaves_running_ends_with_it(tmp_path: Path) -> None:
 def test_a_pod_waits_for_its_config_map(tmp_path: Path) -> None:
     async def main() -> None:
         async with laptop(tmp_path) as it:
-            wants = {"envFrom": [{"configMapRef": {"name": "settings"}}]}
+            wants: dict[str, Any] = {"envFrom": [{"configMapRef": {"name": "settings"}}]}
             it.objects.create(pod("a", "/bin/sh", "-c", "echo $COLOUR", **wants, spec={"restartPolicy": "Never"}))
             await eventually(
                 lambda: (

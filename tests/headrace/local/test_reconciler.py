@@ -138,7 +138,7 @@ def test_a_revision_that_is_never_ready_fails_at_its_progress_deadline(tmp_path:
             it.objects.create(service("web", "sleep", "1000", annotations=deadline))
             expected = ("False", "ProgressDeadlineExceeded")
             await eventually(lambda: it.condition("Revision", "web-00001", "Ready") == expected)
-            assert it.condition("Service", "web", "Ready") == ("False", "RevisionFailed")
+            await eventually(lambda: it.condition("Service", "web", "Ready") == ("False", "RevisionFailed"))
 
     run(main())
 
@@ -257,6 +257,7 @@ def test_old_revisions_beyond_twenty_are_collected(tmp_path: Path) -> None:
         async with laptop(tmp_path) as it:
             none = {"autoscaling.knative.dev/initial-scale": "0"}
             it.objects.create(service("web", annotations=none))
+            await ready(it)
             for number in range(2, 25):
                 it.patch("Service", "web", template=template(annotations={**none, "number": str(number)}))
                 name = f"web-{number:05d}"

@@ -334,8 +334,8 @@ def test_a_request_to_a_revision_at_zero_is_answered_by_the_pod_it_started(tmp_p
 
             at.flights()
             meta = {"name": REVISION, "namespace": NAMESPACE}
-            made = at.objects.create({"kind": "PodAutoscaler", "apiVersion": "autoscaling.internal.knative.dev/v1alpha1",
-                                      "metadata": meta, "spec": {}})  # fmt: skip
+            version = "autoscaling.internal.knative.dev/v1alpha1"
+            made = at.objects.create({"apiVersion": version, "kind": "PodAutoscaler", "metadata": meta, "spec": {}})
             active = {"type": "Active", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
             at.objects.update(made | {"status": {"desiredScale": 0, "conditions": [active]}}, subresource="status")
             scaler = Scaler(at.objects, at.gateway, at.fleet.endpoints, scale)
