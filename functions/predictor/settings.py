@@ -34,9 +34,9 @@ class Settings:
     """K_REVISION: the Knative Revision that this process belongs to; None outside Knative."""
     threads: int = 1
     """HEADRACE_THREADS: how many one inference may use. More pods, not more threads, is how Knative scales."""
-    concurrency: int = 2
-    """HEADRACE_CONCURRENCY: requests computed at once; more wait in order. Two, so that a probe is answered beside
-    a long inference; more of them only take turns with Python's lock."""
+    concurrency: int = 8
+    """HEADRACE_CONCURRENCY: requests taken at once; more wait in order. Eight, so that clients that send slowly and
+    long inferences, which hold no lock of Python's, keep neither a probe nor their neighbours waiting."""
     drain_s: float = 2.0
     """HEADRACE_DRAIN_S: how long requests that still arrive are answered after SIGTERM, until every router knows."""
     max_body_bytes: int = 16 * 1024 * 1024

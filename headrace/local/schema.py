@@ -100,6 +100,13 @@ def check(obj: Mapping[str, Any]) -> list[Fault]:
     return list(_check_fields(of_kind(obj["kind"]), obj, ""))
 
 
+def check_status(status: Any) -> list[Fault]:
+    """The faults of a status in the fields that others read; what else is in it is its controller's own affair."""
+    if not isinstance(status, dict):
+        return [_wrong("status", status, "object")]
+    return [fault for fault in _check_fields(definitions()["Status"], status, "status") if not fault.unknown]
+
+
 def merge_type(kind: str) -> Type:
     """The type that patches of this kind walk along."""
     return Type(f"kind:{kind}")

@@ -131,8 +131,6 @@ class Writes:
         return self._store_new(target, new, options)
 
     def _update(self, target: Target, live: Object, new: Object, twice: list[str], options: Options) -> Object:
-        if not isinstance(new.get("status", {}), dict):
-            raise _invalid(new, [schema.Fault("status", "Invalid value: must be an object")])
         if target.subresource is None:
             new = self._well_formed(target, new, twice, options)
             new = ownership.update(live, new, options.field_manager, objects.timestamp(self._clock()))
@@ -148,6 +146,9 @@ class Writes:
         return candidate if options.dry_run else self._objects.create(new)
 
     def _store_changed(self, target: Target, live: Object, new: Object, options: Options) -> Object:
+        wrong = schema.check_status(new.get("status", {})) if target.subresource else []
+        if wrong:
+            raise _invalid(new, wrong)
         candidate = self._objects.update(new, target.subresource, dry_run=True)
         if target.subresource is None and candidate != live:
             self._judge(candidate, live)

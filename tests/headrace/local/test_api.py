@@ -254,10 +254,18 @@ def test_the_status_is_dropped_from_a_create_and_written_by_its_subresource(clie
     assert patched["spec"] == created["spec"]
 
 
-def test_a_status_must_be_an_object(client: Client) -> None:
+@pytest.mark.parametrize(
+    ("status", "path"),
+    [
+        ("fine", "status"),
+        ({"conditions": 5}, "status.conditions"),
+        ({"conditions": [{"type": "Ready"}]}, "status.conditions[0].status"),
+    ],
+)
+def test_a_status_that_nobody_could_read_is_refused(client: Client, status: Any, path: str) -> None:
     client("POST", SERVICES, service())
-    status, answer = client("PUT", f"{SERVICES}/hello/status", service() | {"status": "fine"})
-    assert (status, answer["details"]["causes"][0]["field"]) == (422, "status")
+    code, answer = client("PUT", f"{SERVICES}/hello/status", service() | {"status": status})
+    assert (code, answer["details"]["causes"][0]["field"]) == (422, path)
 
 
 def test_a_json_patch_applies_whole_or_not_at_all(client: Client) -> None:
