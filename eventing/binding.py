@@ -129,7 +129,7 @@ def _read_binary(headers: Mapping[str, str], body: bytes, parse_data: bool) -> C
         if header.startswith(_PREFIX):
             try:
                 attributes[header[len(_PREFIX) :]] = _decode_header(value)
-            except UnicodeDecodeError:
+            except UnicodeError:  # raw bytes that are no UTF-8 come as lone surrogates
                 faults.append(f"header {header} is {value!r:.80}; expected percent-encoded UTF-8")
     # The body's own header is the truth; a proxy may have added ce-datacontenttype beside it.
     if "content-type" in headers:

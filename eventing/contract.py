@@ -142,6 +142,8 @@ class DatasetArrived(Data):
     uri: str
     sha256: str
     bytes: int
+    name: str | None = None
+    """The file's own name, as the person who dropped it knows it."""
     rows: int | None = None
     columns: int | None = None
     trainer: str | None = None

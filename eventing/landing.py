@@ -109,6 +109,7 @@ def land(
         uri=store.uri(path),
         sha256=sha256,
         bytes=size,
+        name=file.name,
         trainer=trainer or DEFAULT_TRAINER,
         target=target,
         parameters=dict(parameters) if parameters else None,

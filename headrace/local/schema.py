@@ -31,6 +31,16 @@ JSON_NAMES = {
     "bytes": "base64",
 }
 
+JSON_TYPES: Mapping[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+    type(None): "null",  # only inside lists: a field that is null counts as absent
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Type:
@@ -226,14 +236,7 @@ def _check_duplicates(key: str, items: list[Any], path: str) -> Iterator[Fault]:
 
 
 def _wrong(path: str, value: Any, expected: str) -> Fault:
-    seen = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}[
-        type_of(value)
-    ]
+    seen = JSON_TYPES[type(value)]
     shown = f'"{value}"' if isinstance(value, str) else f'"{seen}"'
     message = f"Invalid value: {shown}: {path} in body must be of type {expected}: seen {seen}"
     return Fault(path, message, "FieldValueTypeInvalid")
-
-
-def type_of(value: Any) -> type:
-    """The JSON type of a value, as Python's type."""
-    return next(kind for kind in (bool, int, float, str, list, dict) if isinstance(value, kind))
