@@ -130,6 +130,7 @@ class Platform:
         )
         self.reconciler = Reconciler(self.objects, self.processes, self.addresses)
         self.gateway = Gateway(self.objects, self.processes.endpoints, registry=registry)
+        self.processes.subscribe(self.gateway.endpoints_changed)
         self.scaler = Scaler(self.objects, self.gateway, self.processes.endpoints, self.reconciler.scale)
         self.broker = Broker(self.objects, home / "events.db", self.addresses)
         self.job_sinks = JobSinks(self.objects, home, self.addresses)
