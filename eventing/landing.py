@@ -101,7 +101,8 @@ def land(
             store.publish(stage, path)
     # The first time it came is when it came: a second drop of the same content changes nothing.
     sidecar = f"{folder}/{sha256}.json"
-    if not store.exists(sidecar):
+    record = store.read_json(sidecar)
+    if record is None:
         record = {"uri": store.uri(path), "name": file.name, "bytes": size, "at": datetime.now(UTC).isoformat()}
         store.write_json(sidecar, record)
     return contract.DatasetArrived(
@@ -109,7 +110,7 @@ def land(
         uri=store.uri(path),
         sha256=sha256,
         bytes=size,
-        name=file.name,
+        name=str(record["name"]),
         trainer=trainer or DEFAULT_TRAINER,
         target=target,
         parameters=dict(parameters) if parameters else None,

@@ -110,5 +110,5 @@ def address(addressable: dict[str, Any]) -> str:
 
 def _why_not_ready(o: dict[str, Any]) -> str:
     conditions = (o.get("status") or {}).get("conditions") or []
-    ready = next((c for c in conditions if c.get("type") == "Ready"), {})
+    ready: dict[str, Any] = next((c for c in conditions if c.get("type") == "Ready"), {})
     return ready.get("message") or ready.get("reason") or json.dumps(ready) or "it was never reconciled"

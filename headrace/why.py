@@ -53,9 +53,11 @@ def explain(entries: Sequence[Entry], asked: str) -> Chain | None:
         wanted = {asked}
     # What followed has causes of its own: an answer leads back to the training of the version that gave it.
     chain = _ancestors(wanted | _descendants(wanted, unique, by_id), by_id, unique)
-    missing = sorted({e.cause for i in chain if (e := by_id[i]).cause and e.cause not in by_id} - {None})  # type: ignore[type-var]
+    causes = {cause for i in chain if (cause := by_id[i].cause) is not None}
     links = sorted((by_id[i] for i in chain), key=lambda e: e.seq)
-    return Chain(tuple(Link(e, noun(e), describe(e), asked=e.id in wanted) for e in links), tuple(map(str, missing)))
+    return Chain(
+        tuple(Link(e, noun(e), describe(e), asked=e.id in wanted) for e in links), tuple(sorted(causes - by_id.keys()))
+    )
 
 
 def _bears(entry: Entry, asked: str) -> bool:

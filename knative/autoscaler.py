@@ -2,7 +2,7 @@
 
 `decide` turns what was scraped into a wish, before bounds; `reconcile` (of `knative.scale`) turns the wish into pods:
 bounds, initial scale, and the long way to zero. The caller keeps the two states, passes the time in, and acts. Called
-by `headrace.local.scaler` and by whatever replays traffic.
+by `headrace.local.gateway.scaler` and by whatever replays traffic.
 
 Source: knative/serving pkg/autoscaler/scaling/autoscaler.go (decide), pkg/autoscaler/metrics/collector.go (record),
 pkg/reconciler/autoscaling/kpa/scaler.go and kpa.go (reconcile).

@@ -1,5 +1,6 @@
 """What is in the wheel is what runs in production: looked at in a wheel built here."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -44,7 +45,7 @@ def test_the_wheel_is_typed_licensed_and_brings_the_command(wheel: zipfile.ZipFi
 def test_what_a_predictor_needs_is_the_base_and_nothing_more(wheel: zipfile.ZipFile) -> None:
     (metadata,) = [n for n in wheel.namelist() if n.endswith("METADATA")]
     required = [
-        line.removeprefix("Requires-Dist: ").split(">")[0].split("=")[0].strip()
+        re.split("[<>=!~ ;]", line.removeprefix("Requires-Dist: "))[0]
         for line in wheel.read(metadata).decode().splitlines()
         if line.startswith("Requires-Dist: ") and "extra ==" not in line
     ]

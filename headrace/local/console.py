@@ -1,39 +1,190 @@
 """The page for people without kubectl: what is served, how good it is, what it cost, what changed and why.
 
-Reads what the other stand-ins keep and changes nothing. `/console` is the page, `/console/data` its figures as JSON,
-`/console/why/ID` one chain, `/metrics` the platform's series for Prometheus.
+Reads what the other stand-ins keep and changes nothing, and reads only while somebody looks: the page asks every few
+seconds, and all pages share one answer. `/console` is the page, `/console/data` its figures as JSON, `/console/why/ID`
+one chain, `/metrics` the platform's series for Prometheus.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import importlib.resources
 import logging
+import math
+import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import orjson
 import prometheus_client
 from aiohttp import web
 
-from eventing.errors import Verdict
+from eventing import contract, settings
+from eventing.errors import HeadraceError
+from functions.package import Manifest
 from functions.store import Store
-from headrace import journal, status, why
-from headrace.local.costs import Costs
-from headrace.local.objects import Objects
+from headrace import config, journal, status, why
+from headrace.local import costs
+from headrace.local.objects.objects import Objects
+from monitoring import drift
 
 log = logging.getLogger(__name__)
 
-EVENTS_SHOWN = 60
+LINES_SHOWN = 60
+REASONS_SHOWN = 5  # of a rejection, in the timeline; its chain shows all that the event carries
+EVENTS_READ = 100  # at each look; more only where more has happened since the last one
+EVENTS_READ_AT_MOST = 6_400
+EVENTS_KEPT = 10_000  # in memory while the page is in use, digested, about 1 KiB each
 EVENTS_SEARCHED = 20_000  # for a chain; a prediction's causes are far back, its training is not
-MODELS_FRESH_S = 5.0  # manifests change with a training, the page asks every few seconds
+FRESH_S = 1.0  # pages that ask within it share an answer
+STORE_FRESH_S = 5.0  # packages change with a training, the page asks every few seconds
+STORE_WAIT_S = 1.0  # a slow store's answer is shown when it comes; the page does not wait for it
+VERSIONS_SHOWN = 20
 SCORES = ("roc_auc", "accuracy", "log_loss")
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+MODEL, VERSION = "HEADRACE_MODEL", "HEADRACE_MODEL_VERSION"  # what the promoter writes into each Revision
+DECISION = "headrace.dev/decision"  # why a Revision has the pods it has, from `headrace.local.scaler`
+
+ENDINGS = (contract.ModelTrained.TYPE, contract.TrainingFailed.TYPE, contract.DatasetRejected.TYPE)
 
 Read = Callable[[int], Awaitable[list[dict[str, Any]]]]
+Row = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What the timeline needs of one event; the event itself, with its rows, is let go."""
+
+    seq: int
+    id: str
+    type: str
+    at: str
+    noun: str
+    says: str
+    subject: str
+    cause: str | None
+    version: str | None
+    rows: int
+    done: float | None
+    file: tuple[str, str] | None
+    """The name in the store and the name that the person who dropped the file knows."""
+    reasons: tuple[Row, ...]
+    undelivered: tuple[str, ...]
+
+    @classmethod
+    def of(cls, entry: journal.Entry) -> Event:
+        """Anybody may post an event: its data may be anything."""
+        data = entry.data
+        reasons = data.get("reasons") if entry.type == contract.DatasetRejected.TYPE else None
+        rows, done = data.get("rows"), data.get("done")
+        stored = str(data.get("uri") or "").rsplit("/", 1)[-1]
+        return cls(
+            seq=entry.seq,
+            id=entry.id,
+            type=entry.type,
+            at=entry.received.isoformat(),
+            noun=why.noun(entry),
+            says=_sentence(entry),
+            subject=entry.subject,
+            cause=entry.cause,
+            version=str(data["version"]) if data.get("version") else None,
+            rows=rows if isinstance(rows, int) else 1,
+            done=float(done) if isinstance(done, int | float) else None,
+            file=(stored, str(data["name"])) if stored and data.get("name") else None,
+            reasons=tuple(r for r in reasons if isinstance(r, dict)) if isinstance(reasons, list) else (),
+            undelivered=tuple(d["trigger"] for d in entry.deliveries if d["state"] not in ("delivered", "pending")),
+        )
+
+
+def timeline(events: Sequence[Event], whole: bool = True) -> list[Row]:
+    """What changed, for a reader: newest first, a training's steps behind its end, a run of predictions as one line.
+
+    events: oldest first. whole: nothing came before them; else the oldest run of predictions is "at least" so long.
+    """
+    ended = {e.cause for e in events if e.type in ENDINGS}
+    answered = {e.cause for e in events if e.type == contract.PredictionMade.TYPE}
+    names = dict(e.file for e in events if e.file)
+    rows: list[Row] = []
+    runs: dict[tuple[str, ...], list[Event]] = {}  # of predictions since the last event of another type
+    steps: dict[str | None, Row] = {}
+    for event in events:
+        if event.type == contract.PredictionRequested.TYPE and event.id in answered:
+            continue  # the answer tells of it
+        if event.type in why.PREDICTIONS:
+            runs.setdefault((event.noun, event.subject, event.version or ""), []).append(event)
+            continue
+        if event.type == contract.TrainingProgressed.TYPE:
+            if event.cause in ended:
+                continue
+            if event.cause in steps:
+                rows.remove(steps[event.cause])
+        rows += [_run(run, whole or bool(rows)) for run in runs.values()]
+        runs.clear()
+        rows.append(_line(event, names))
+        if event.type == contract.TrainingProgressed.TYPE:
+            steps[event.cause] = rows[-1]
+    rows += [_run(run, whole or bool(rows)) for run in runs.values()]
+    return rows[: -LINES_SHOWN - 1 : -1]
+
+
+def _line(event: Event, names: Mapping[str, str]) -> Row:
+    says = event.says
+    for stored, name in names.items():
+        says = says.replace(stored, name)
+    line: Row = {"key": event.id, "why": event.id, "at": event.at, "noun": event.noun, "says": says}
+    if event.done is not None:
+        line |= {"done": event.done, "says": f"{event.subject}: {says}"}
+    if event.reasons:
+        line |= {"reasons": event.reasons[:REASONS_SHOWN], "more_reasons": len(event.reasons[REASONS_SHOWN:])}
+    return line | {"undelivered": event.undelivered}
+
+
+def _run(run: Sequence[Event], whole: bool) -> Row:
+    """Predictions in a row as one line, told by the newest; its key is the oldest's, which stays while it grows."""
+    first, last = run[0], run[-1]
+    count, rows = len(run), sum(e.rows for e in run)
+    says = last.says
+    if count > 1 and last.type == contract.PredictionMade.TYPE:
+        told = f"{count:,} predictions" + (f" ({rows:,} rows)" if rows != count else "")
+        says = f"{'' if whole else 'at least '}{told} by {first.subject} {first.version}"
+    elif count > 1:
+        says = f"{count:,} predictions by {first.subject} were asked for and are not answered"
+    undelivered = sorted({u for e in run for u in e.undelivered})
+    line = {"key": first.id, "why": last.id, "at": last.at, "noun": last.noun, "says": says, "undelivered": undelivered}
+    return line | ({"from": first.at, "count": count} if count > 1 else {})
+
+
+@dataclass(slots=True)
+class _Seen:
+    """The events since somebody first looked, digested."""
+
+    events: dict[int, Event] = field(default_factory=dict)
+    whole: bool = False
+
+    def take(self, lines: Sequence[dict[str, Any]], asked: int) -> None:
+        events = {line["seq"]: Event.of(journal.entry(line)) for line in lines}
+        newest = max(self.events, default=0)
+        if self.events and len(lines) >= asked and min(events) > newest + 1:
+            self.events.clear()  # more has come than was read: a line counts all or says that it does not
+            self.whole = False
+        elif len(lines) < asked:
+            self.whole = True
+        self.events |= events
+        surplus = len(self.events) - EVENTS_KEPT
+        if surplus > 0:
+            # A flood of predictions must not wash away what changed.
+            spare = [s for s in sorted(self.events) if self.events[s].type in why.PREDICTIONS]
+            for seq in (spare or sorted(self.events))[:surplus]:
+                del self.events[seq]
+            self.whole = False
+
+    def lines(self) -> list[Row]:
+        return timeline([self.events[s] for s in sorted(self.events)], self.whole)
 
 
 class Console:
@@ -47,27 +198,34 @@ class Console:
     ) -> None:
         self._objects = objects
         self._read = read
-        self._store_url = store_url
         self._registry = registry
-        self._costs = Costs(objects)
+        self._costs = costs.Costs(objects)
         self._page = importlib.resources.files("headrace.local").joinpath("console.html").read_bytes()
-        self._models: tuple[float, list[dict[str, Any]]] = (-MODELS_FRESH_S, [])
+        self._headers = {
+            "Content-Security-Policy": policy(self._page.decode()),
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+        }
+        self._shelf = _Shelf(store_url)
+        self._seen = _Seen()
+        self._turn = asyncio.Lock()
+        self._answer: tuple[float, Row] = (-math.inf, {})
 
     async def start(self) -> None:
-        self._costs.start(time.time())
+        self._costs.start()
 
     async def stop(self) -> None:
         self._costs.stop()
+        self._shelf.forget()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path.rstrip("/")
         if request.method not in ("GET", "HEAD"):
-            return web.json_response({"error": f"{request.method} does nothing here; this page only shows"}, status=405)
+            return _json({"error": f"{request.method} does nothing here; this page only shows"}, 405)
         if path == "":
             raise web.HTTPFound("/console")
         if path == "/console":
-            headers = {"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "DENY"}
-            return web.Response(body=self._page, content_type="text/html", charset="utf-8", headers=headers)
+            return web.Response(body=self._page, content_type="text/html", charset="utf-8", headers=self._headers)
         if path == "/console/data":
             return _json(await self.data())
         if path.startswith("/console/why/"):
@@ -78,95 +236,238 @@ class Console:
             return web.Response(body=body, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
         return _json({"error": f"nothing is shown at {path}; try /console or /metrics"}, 404)
 
-    async def data(self) -> dict[str, Any]:
+    async def data(self) -> Row:
         """Everything the page shows, as of now."""
-        entries = [journal.entry(line) for line in await self._read(EVENTS_SHOWN)]
-        parts = [asdict(status.part(o)) for kind in status.CONDITIONED for o in self._objects.list(kind)]
+        async with self._turn:
+            at, answer = self._answer
+            if time.monotonic() - at >= FRESH_S:
+                answer = await self._look()
+                self._answer = (time.monotonic(), answer)
+            return answer
+
+    async def _look(self) -> Row:
+        await self._catch_up()
+        limits = self._objects.get("ConfigMap", config.NAMESPACE, config.CONFIG_MAP) or {}
+        models, fault = await self._shelf.models(limits.get("data") or {})
+        work = costs.work(self._registry.collect())
+        served = {o["metadata"]["name"]: self._service(o, work) for o in self._objects.list("Service")}
+        names = sorted({name for name, s in served.items() if s["is_model"]} | models.keys())
+        parts = [status.part(o) for kind in status.CONDITIONED for o in self._objects.list(kind)]
         return {
-            "services": [self._service(o) for o in self._objects.list("Service")],
-            "models": await self._known_models(),
-            "jobs": [asdict(status.job(o)) for o in self._objects.list("Job")],
-            "parts": parts,
-            "events": [_shown(e) for e in reversed(entries)],
+            "models": [{"name": n, "service": served.get(n), **models.get(n, _EMPTY)} for n in names],
+            "store_fault": fault,
+            "timeline": await asyncio.to_thread(self._seen.lines),
+            "trainings": [self._training(o) for o in self._objects.list("Job")],
+            "parts": [_of_service(p, served) for p in parts],
             "since": self._costs.since,
         }
 
-    def _service(self, service: Mapping[str, Any]) -> dict[str, Any]:
+    async def _catch_up(self) -> None:
+        known = max(self._seen.events, default=0)
+        count = EVENTS_READ
+        lines = await self._read(count)
+        while len(lines) == count < EVENTS_READ_AT_MOST and lines[0]["seq"] > known + 1:
+            count *= 4
+            lines = await self._read(count)
+        # Off the loop: the first look digests thousands of events, and requests go through this process.
+        await asyncio.to_thread(self._seen.take, lines, count)
+
+    def _service(self, service: Mapping[str, Any], work: Mapping[tuple[str, str], costs.Work]) -> Row:
         name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
         current = service.get("status") or {}
-        autoscalers = self._objects.list("PodAutoscaler", namespace, {"serving.knative.dev/service": name})
-        pods = sum((a.get("status") or {}).get("actualScale") or 0 for a in autoscalers)
-        reasons = [r for a in autoscalers if (r := status.condition(a, "Active").get("message"))]
-        return {
-            "name": name,
-            "url": (current.get("address") or {}).get("url"),
-            "ready": status.condition(dict(service), "Ready").get("status", "Unknown"),
-            "pods": pods,
-            "reason": reasons[-1] if reasons else "",
-            "pod_seconds": round(self._costs.pod_seconds(namespace, name, time.time()), 1),
-            "traffic": [
-                {k: t.get(k) for k in ("revisionName", "percent", "tag")} | {"version": self._version(namespace, t)}
-                for t in current.get("traffic") or []
-            ],
-        }
-
-    def _version(self, namespace: str, target: Mapping[str, Any]) -> str | None:
-        revision = self._objects.get("Revision", namespace, target.get("revisionName") or "")
-        containers: Iterable[Mapping[str, Any]] = (revision or {}).get("spec", {}).get("containers", ())
-        variables = {v["name"]: v.get("value") for c in containers for v in c.get("env") or ()}
-        return variables.get("HEADRACE_MODEL_VERSION")
-
-    async def _known_models(self) -> list[dict[str, Any]]:
-        at, known = self._models
-        if time.monotonic() - at >= MODELS_FRESH_S:
-            known = await asyncio.to_thread(_models, self._store_url)
-            self._models = (time.monotonic(), known)
-        return known
-
-    async def _why(self, id: str) -> list[dict[str, Any]]:
-        entries = [journal.entry(line) for line in await self._read(EVENTS_SEARCHED)]
-        chain = why.explain(entries, id)
-        return [] if chain is None else [_shown(k.entry) | {"asked": k.asked} for k in chain.links]
-
-
-def _models(store_url: str) -> list[dict[str, Any]]:
-    store = Store.open(store_url)
-    rows = []
-    for name in store.models():
-        serving = store.serving(name)
-        for version in reversed(store.versions(name)):
-            try:
-                manifest = store.manifest(name, version)
-            except Verdict as e:  # one broken package must not blind the page to the others
-                rows.append({"model": name, "version": version, "fault": str(e)})
-                continue
-            scores = {s: manifest.scores[s] for s in SCORES if s in manifest.scores}
-            rows.append(
+        ready = status.condition(dict(service), "Ready")
+        scalers = self._objects.list("PodAutoscaler", namespace, {costs.SERVICE_LABEL: name})
+        by_revision = {a["metadata"]["name"]: a for a in scalers}
+        pods = {r: (a.get("status") or {}).get("actualScale") or 0 for r, a in by_revision.items()}
+        answering = []
+        for target in current.get("traffic") or []:
+            if not target.get("percent"):
+                continue  # a tag alone: reachable by its own name, no share of what is asked
+            revision = target.get("revisionName") or ""
+            answering.append(
                 {
-                    "model": name,
-                    "version": version,
-                    "serves": bool(serving and serving.version == version),
-                    "trainer": manifest.trainer,
-                    "rows": manifest.dataset.get("rows"),
-                    "created": manifest.created,
-                    "parity": dict(manifest.parity),
-                    **scores,
+                    "revision": revision,
+                    "percent": target["percent"],
+                    "version": _variable(self._objects.get("Revision", namespace, revision) or {}, VERSION),
+                    "pods": pods.get(revision, 0),
+                    "reason": _why_scaled(by_revision.get(revision) or {}),
+                    "work": asdict(work[namespace, revision]) if (namespace, revision) in work else None,
                 }
             )
-    return rows
+        return {
+            "url": (current.get("address") or {}).get("url"),
+            "is_model": _variable((service.get("spec") or {}).get("template") or {}, MODEL) is not None,
+            "ready": ready.get("status", "Unknown"),
+            "ready_reason": ready.get("message") or ready.get("reason") or "",
+            "pods": sum(pods.values()),
+            "pod_seconds": round(self._costs.pod_seconds(namespace, name), 1),
+            "traffic": answering,
+        }
+
+    def _training(self, job: dict[str, Any]) -> Row:
+        meta, current = job["metadata"], job.get("status") or {}
+        times = {"started": current.get("startTime"), "ended": current.get("completionTime")}
+        seconds = round(self._costs.job_seconds(meta["namespace"], meta["name"]), 1)
+        return {**asdict(status.job(job)), **times, "pod_seconds": seconds}
+
+    async def _why(self, id: str) -> list[Row]:
+        lines = await self._read(EVENTS_SEARCHED)
+        return await asyncio.to_thread(_chain, lines, id)
 
 
-def _shown(entry: journal.Entry) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "at": entry.received.isoformat(),
-        "noun": why.noun(entry),
-        "says": why.describe(entry),
-        "cause": entry.cause,
-        "undelivered": [d["trigger"] for d in entry.deliveries if d["state"] not in ("delivered", "pending")],
+class _Shelf:
+    """What the store says of models, read off the loop, and at most every few seconds. A package never changes."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._read_at = -math.inf
+        self._reading: asyncio.Task[None] | None = None
+        self._models: dict[str, Row] = {}
+        self._fault = ""
+        self._manifests: dict[tuple[str, str], Manifest] = {}
+
+    async def models(self, limits: Mapping[str, str]) -> tuple[dict[str, Row], str]:
+        """By name, and why they are not of now, where they are not. limits: values of the ConfigMap `headrace`."""
+        if self._reading is None and time.monotonic() - self._read_at >= STORE_FRESH_S:
+            self._reading = asyncio.create_task(self._refresh(limits))
+        if self._reading is not None:
+            await asyncio.wait({self._reading}, timeout=STORE_WAIT_S)
+        return self._models, self._fault
+
+    def forget(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _refresh(self, limits: Mapping[str, str]) -> None:
+        try:
+            self._models = await asyncio.to_thread(self._look, limits)
+            self._fault = ""
+        except (HeadraceError, OSError) as e:
+            self._fault = f"the store cannot be read, what stands here is older: {e}"
+        finally:
+            self._read_at, self._reading = time.monotonic(), None
+
+    def _look(self, limits: Mapping[str, str]) -> dict[str, Row]:
+        store = Store.open(self._url)
+        models: dict[str, Row] = {}
+        for name in store.models():
+            faults: list[str] = []
+            serving = _or_fault(lambda: store.serving(name), faults)  # noqa: B023 - called at once
+            versions = [self._version(store, name, v) for v in store.versions(name)[-VERSIONS_SHOWN:]]
+            for version in versions:
+                version["serves"] = serving is not None and serving.version == version["version"]
+            drifted = _or_fault(lambda: self._drift(store, name, limits), faults)  # noqa: B023 - called at once
+            models[name] = {
+                "serving": asdict(serving) if serving else None,
+                "versions": versions,
+                "drift": drifted,
+                "faults": faults,
+            }
+        return models
+
+    def _manifest(self, store: Store, model: str, version: str) -> Manifest:
+        if (model, version) not in self._manifests:
+            self._manifests[model, version] = store.manifest(model, version)
+        return self._manifests[model, version]
+
+    def _version(self, store: Store, model: str, version: str) -> Row:
+        try:
+            manifest = self._manifest(store, model, version)
+        except HeadraceError as e:
+            return {"version": version, "fault": str(e)}  # one broken package must not blind the page to the others
+        return {
+            "version": version,
+            "trainer": manifest.trainer,
+            "rows": manifest.dataset.get("rows"),
+            "created": manifest.created,
+            "scores": {s: manifest.scores[s] for s in SCORES if s in manifest.scores},
+            "parity": {k: manifest.parity.get(k) for k in ("rows", "label_flips", "largest_difference")},
+        }
+
+    def _drift(self, store: Store, model: str, limits: Mapping[str, str]) -> Row | None:
+        """The drift watch's window, measured as it does; None before the first prediction it counted."""
+        kept = store.read_json(f"drift/{model}.json")
+        if kept is None or not kept.get("rows"):
+            return None
+        usual = drift.Limits()
+        threshold = settings.number(limits, "HEADRACE_DRIFT_THRESHOLD", usual.threshold, 0.001, 100)
+        needed = settings.whole_number(limits, "HEADRACE_DRIFT_MIN_ROWS", usual.min_rows, 1, 100_000)
+        baseline = drift.Baseline.from_json(self._manifest(store, model, str(kept.get("version"))).baseline)
+        rows = [tuple(map(int, row)) for row in kept["rows"]]
+        window = drift.Window.empty(baseline, len(rows)).add(rows)
+        measures = drift.measure(window, baseline, threshold) if len(rows) >= needed else ()
+        return {
+            "rows": len(rows),
+            "needed": needed,
+            "drifting": bool(kept.get("drifting")),
+            "version": kept.get("version"),
+            "measures": [{**asdict(m), "over": m.excess > 1} for m in measures],
+        }
+
+
+_EMPTY: Row = {"serving": None, "versions": [], "drift": None, "faults": []}
+
+
+def policy(page: str) -> str:
+    """The page's Content-Security-Policy: its own script and style, by digest, its own origin, and nothing else."""
+    digests = {
+        tag: " ".join(
+            f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+            for text in re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        )
+        for tag in ("script", "style")
     }
+    return (
+        f"default-src 'none'; script-src {digests['script']}; style-src {digests['style']}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _sentence(entry: journal.Entry) -> str:
+    try:
+        return why.describe(entry)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return f"{entry.type} about {entry.subject}, with data that breaks its contract"  # anybody may post anything
+
+
+def _chain(lines: Iterable[dict[str, Any]], id: str) -> list[Row]:
+    chain = why.explain([journal.entry(line) for line in lines], id)
+    links = chain.links if chain else ()
+    events = [Event.of(link.entry) for link in links]
+    names = dict(e.file for e in events if e.file)
+    told = [_line(e, names) | {"reasons": e.reasons} for e in events]
+    return [line | {"asked": link.asked} for line, link in zip(told, links, strict=True)]
+
+
+def _variable(holder: Mapping[str, Any], variable: str) -> str | None:
+    """An environment variable of a Revision's, or of a Service's template's, containers."""
+    containers: Iterable[Mapping[str, Any]] = (holder.get("spec") or {}).get("containers") or ()
+    values = {v["name"]: v.get("value") for c in containers for v in c.get("env") or ()}
+    return values.get(variable)
+
+
+def _why_scaled(autoscaler: Mapping[str, Any]) -> str:
+    """Why a Revision has the pods it has, in the autoscaler's words."""
+    decision = ((autoscaler.get("status") or {}).get("annotations") or {}).get(DECISION)
+    return str(decision or status.condition(dict(autoscaler), "Active").get("message") or "")
+
+
+def _of_service(part: status.Part, served: Mapping[str, Row]) -> Row:
+    """A part of the platform; a Service with its pods and what they cost."""
+    figures = served.get(part.name, {}) if part.kind == "Service" else {}
+    return asdict(part) | {k: figures.get(k) for k in ("pods", "pod_seconds")}
+
+
+def _or_fault(read: Callable[[], T], faults: list[str]) -> T | None:
+    """What `read` gives; None, and why among the faults, where a file of the store is broken."""
+    try:
+        return read()
+    except (HeadraceError, ArithmeticError, LookupError, TypeError, ValueError) as e:
+        faults.append(str(e))
+        return None
 
 
 def _json(value: Any, code: int = 200) -> web.Response:
+    # NaN, a latency of no requests, becomes null.
     body = orjson.dumps(value, default=str)
     return web.Response(body=body, status=code, content_type="application/json", headers={"Cache-Control": "no-store"})

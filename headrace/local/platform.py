@@ -38,15 +38,15 @@ from eventing.errors import HeadraceError, Misconfigured
 from headrace import config
 from headrace.local import platform_state
 from headrace.local.addresses import Addresses
-from headrace.local.api import KubernetesAPI
-from headrace.local.broker import Broker
+from headrace.local.api.api import KubernetesAPI
 from headrace.local.console import Console
-from headrace.local.gateway import Gateway
-from headrace.local.job_sink import JobSinks
-from headrace.local.objects import Objects
-from headrace.local.process import Processes
-from headrace.local.reconciler import Reconciler
-from headrace.local.scaler import Scaler
+from headrace.local.controllers.reconciler import Reconciler
+from headrace.local.events.broker import Broker
+from headrace.local.events.job_sink import JobSinks
+from headrace.local.gateway.gateway import Gateway
+from headrace.local.gateway.scaler import Scaler
+from headrace.local.objects.objects import Objects
+from headrace.local.pods.process import Processes
 
 log = logging.getLogger("headrace.platform")
 

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from headrace.local.api import KubernetesAPI
-from headrace.local.objects import Objects
+from headrace.local.api.api import KubernetesAPI
+from headrace.local.objects.objects import Objects
 from knative import client
 
 TOKEN = "a-token-for-tests"

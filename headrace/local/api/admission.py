@@ -1,0 +1,261 @@
+"""What a well-formed object may still not say: names, immutable fields, and the rules of Knative's webhooks. All pure.
+
+Every fault of an object is found at once, worded as the real server or webhook words it. Used by `headrace.local.api.api`.
+Sources: kubernetes pkg/apis/{core,batch}/validation; knative/serving pkg/apis/serving/v1/*_validation.go;
+knative/eventing pkg/apis/*/v1*/*_validation.go and knative/pkg apis/duck/v1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from headrace.local.api.schema import Fault
+
+Object = dict[str, Any]
+
+DNS_1123_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+DNS_1123_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+DNS_1035_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
+QUALIFIED_NAME = re.compile(r"([a-z0-9.-]+/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
+EVENT_ATTRIBUTE = re.compile(r"[a-z0-9]+")
+ISO_8601_DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
+
+MAX_TIMEOUT_S = 600  # config-defaults: max-revision-timeout-seconds
+RESERVED_ENV = frozenset({"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"})
+DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql")
+SERVING = frozenset({"Service", "Configuration", "Revision", "Route"})
+TEMPLATED = frozenset({"Service", "Configuration"})
+
+
+def kubernetes_faults(new: Object, old: Object | None) -> list[Fault]:
+    """What the API server itself refuses with 422, in an object that fits its schema. old: None at its creation."""
+    return [*_names(new), *_pods(new), *(_immutable(new, old) if old else ())]
+
+
+def knative_faults(new: Object, old: Object | None) -> list[str]:
+    """What Knative's webhooks refuse with 400; each a sentence that ends with the path."""
+    kind, spec = new["kind"], new.get("spec") or {}
+    if kind in SERVING:
+        return list(_serving(new, old))
+    if kind == "Trigger":
+        return [*_trigger(new, old), *_delivery(spec.get("delivery"))]
+    if kind == "Broker":
+        return list(_delivery(spec.get("delivery")))
+    if kind == "ContainerSource":
+        return list(_destination(spec.get("sink"), "spec.sink"))
+    if kind == "JobSink" and "job" not in spec:
+        return ["missing field(s): spec.job"]
+    return []
+
+
+def _names(new: Object) -> Iterator[Fault]:
+    meta, kind = new["metadata"], new["kind"]
+    name = meta.get("name") or ""
+    label = kind == "Namespace"
+    pattern, most = (DNS_1123_LABEL, 63) if label else (DNS_1123_SUBDOMAIN, 253)
+    if kind not in ("Role", "RoleBinding") and (not pattern.fullmatch(name) or len(name) > most):
+        rule = "RFC 1123 label" if label else "RFC 1123 subdomain"
+        allowed = "'-'" if label else "'-' or '.'"
+        yield Fault(
+            "metadata.name",
+            f'Invalid value: "{name}": a lowercase {rule} must consist of lower case alphanumeric characters,'
+            f" {allowed}, and must start and end with an alphanumeric character, {most} characters at most"
+            f" (regex used for validation is '{pattern.pattern}')",
+        )
+    for key, value in (meta.get("labels") or {}).items():
+        if not QUALIFIED_NAME.fullmatch(key):
+            yield Fault("metadata.labels", f'Invalid value: "{key}": a qualified name must be [prefix/]name')
+        if len(value) > 63 or not LABEL_VALUE.fullmatch(value):
+            yield Fault(
+                "metadata.labels",
+                f'Invalid value: "{value}": a valid label must be an empty string or consist of alphanumeric'
+                " characters, '-', '_' or '.', and must start and end with an alphanumeric character, 63 at most",
+            )
+
+
+def _pods(new: Object) -> Iterator[Fault]:
+    spec = new.get("spec") or {}
+    if new["kind"] == "Pod":
+        yield from _containers(spec, "spec")
+    elif new["kind"] == "Job":
+        yield from _job(spec, "spec")
+    elif new["kind"] == "JobSink" and "job" in spec:
+        yield from _job(spec["job"]["spec"], "spec.job.spec")
+    elif new["kind"] == "ContainerSource":
+        yield from _containers(spec["template"]["spec"], "spec.template.spec")
+
+
+def _job(spec: Object, path: str) -> Iterator[Fault]:
+    pod, at = spec["template"]["spec"], f"{path}.template.spec"
+    yield from _containers(pod, at)
+    restart = pod.get("restartPolicy")
+    if restart not in ("OnFailure", "Never"):
+        message = f'Unsupported value: "{restart}"' if restart else "Required value"
+        yield Fault(
+            f"{at}.restartPolicy", f'{message}: supported values: "OnFailure", "Never"', "FieldValueNotSupported"
+        )
+    elif "podFailurePolicy" in spec and restart != "Never":
+        yield Fault(
+            f"{at}.restartPolicy",
+            f'Invalid value: "{restart}": only "Never" is supported when podFailurePolicy is specified',
+        )
+    for index, rule in enumerate((spec.get("podFailurePolicy") or {}).get("rules", ())):
+        here = f"{path}.podFailurePolicy.rules[{index}]"
+        if ("onExitCodes" in rule) == ("onPodConditions" in rule):
+            yield Fault(here, "Invalid value: specifying one of OnExitCodes and OnPodConditions is required")
+        codes = rule.get("onExitCodes")
+        if codes and codes["operator"] == "In" and 0 in codes["values"]:
+            yield Fault(f"{here}.onExitCodes.values", "Invalid value: 0: must not be 0 for the In operator")
+
+
+def _containers(pod: Object, path: str) -> Iterator[Fault]:
+    if not pod.get("containers"):
+        yield Fault(f"{path}.containers", "Required value", "FieldValueRequired")
+    for index, container in enumerate(pod.get("containers", ())):
+        here = f"{path}.containers[{index}]"
+        if not container.get("image"):
+            yield Fault(f"{here}.image", "Required value", "FieldValueRequired")
+        if not DNS_1123_LABEL.fullmatch(container["name"]):
+            yield Fault(f"{here}.name", f'Invalid value: "{container["name"]}": must be a lowercase RFC 1123 label')
+
+
+def _immutable(new: Object, old: Object) -> Iterator[Fault]:
+    frozen = {
+        "Job": ("template", "selector", "completions", "completionMode", "podFailurePolicy"),
+        "Pod": ("containers", "initContainers", "volumes", "restartPolicy"),
+    }.get(new["kind"], ())
+    spec, before = new.get("spec") or {}, old.get("spec") or {}
+    for field in frozen:
+        if spec.get(field) != before.get(field):
+            yield Fault(f"spec.{field}", "Invalid value: field is immutable")
+    if new["kind"] == "RoleBinding" and new["roleRef"] != old["roleRef"]:
+        yield Fault("roleRef", "Invalid value: cannot change roleRef")
+
+
+def _serving(new: Object, old: Object | None) -> Iterator[str]:
+    kind, name, spec = new["kind"], new["metadata"]["name"], new.get("spec") or {}
+    if len(name) > 63 or not DNS_1035_LABEL.fullmatch(name):
+        yield (
+            "not a DNS 1035 label: [a DNS-1035 label must consist of lower case alphanumeric characters or '-', start"
+            " with an alphabetic character, and end with an alphanumeric character, 63 characters at most]:"
+            " metadata.name"
+        )
+    if kind in TEMPLATED:
+        yield from _template(spec.get("template") or {}, name, old)
+    elif kind == "Revision":
+        yield from _revision_spec(spec, "spec")
+        if old and old.get("spec") != spec:
+            yield "Immutable fields changed (-old +new): spec"
+    if kind in ("Service", "Route"):
+        yield from _traffic(spec.get("traffic") or [])
+
+
+def _template(template: Object, name: str, old: Object | None) -> Iterator[str]:
+    yield from _revision_spec(template.get("spec") or {}, "spec.template.spec")
+    revision = (template.get("metadata") or {}).get("name")
+    if not revision:
+        return
+    if not revision.startswith(f"{name}-"):
+        yield f'invalid value: "{revision}" must have prefix "{name}-": spec.template.metadata.name'
+    before = ((old or {}).get("spec") or {}).get("template") or {}
+    if (before.get("metadata") or {}).get("name") == revision and before != template:
+        yield "Saw changes of the template without a change of the name: spec.template.metadata.name"
+
+
+def _revision_spec(spec: Object, path: str) -> Iterator[str]:
+    containers = spec.get("containers") or []
+    if not containers:
+        yield f"missing field(s): {path}.containers"
+    with_ports = [container for container in containers if container.get("ports")]
+    if len(containers) > 1 and len(with_ports) != 1:
+        yield f"one container of several must have the port, {len(with_ports)} do: {path}.containers[*].ports"
+    for index, container in enumerate(containers):
+        here = f"{path}.containers[{index}]"
+        if len(container.get("ports") or ()) > 1:
+            yield f"more than one container port is set, only one is allowed: {here}.ports"
+        for number, port in enumerate(container.get("ports") or ()):
+            if port.get("name", "") not in ("", "http1", "h2c", "user-port"):
+                at = f"{here}.ports[{number}].name"
+                yield f"invalid value: Port name {port['name']} is not allowed, expected h2c or http1: {at}"
+        for number, variable in enumerate(container.get("env") or ()):
+            if variable["name"] in RESERVED_ENV:
+                at = f"{here}.env[{number}].name"
+                yield f'invalid value: "{variable["name"]}" is a reserved environment variable: {at}'
+    timeout = spec.get("timeoutSeconds", 0)
+    if timeout > MAX_TIMEOUT_S:
+        yield f"expected 0 <= {timeout} <= {MAX_TIMEOUT_S}: {path}.timeoutSeconds"
+    for field in ("responseStartTimeoutSeconds", "idleTimeoutSeconds"):
+        if spec.get(field, 0) > timeout:
+            yield f"expected 0 <= {spec[field]} <= {timeout}: {path}.{field}"
+
+
+def _traffic(targets: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    total = sum(target.get("percent", 0) for target in targets)
+    if targets and total != 100:
+        yield f"Traffic targets sum to {total}, want 100: spec.traffic"
+    for index, target in enumerate(targets):
+        here = f"spec.traffic[{index}]"
+        latest, revision = target.get("latestRevision"), target.get("revisionName")
+        if latest and revision:
+            yield f"may not set revisionName {revision!r} when latestRevision is true: {here}.latestRevision"
+        elif not latest and not revision:
+            yield f"expected exactly one, got neither: {here}.latestRevision, {here}.revisionName"
+        tag = target.get("tag")
+        if tag and not DNS_1035_LABEL.fullmatch(tag):
+            yield f"invalid value: {tag}: {here}.tag"
+    for tag, times in Counter(target["tag"] for target in targets if target.get("tag")).items():
+        if times > 1:
+            where = ", ".join(f"spec.traffic[{i}].tag" for i, each in enumerate(targets) if each.get("tag") == tag)
+            yield f'Multiple definitions for "{tag}": {where}'
+
+
+def _trigger(new: Object, old: Object | None) -> Iterator[str]:
+    spec = new["spec"]
+    if old and old["spec"].get("broker") != spec.get("broker"):
+        yield "Immutable fields changed (-old +new): broker, spec"
+    yield from _destination(spec["subscriber"], "spec.subscriber")
+    for attribute in (spec.get("filter") or {}).get("attributes") or {}:
+        if not EVENT_ATTRIBUTE.fullmatch(attribute):
+            yield f"Invalid attribute name: {attribute}: spec.filter.attributes"
+    yield from _filters(spec.get("filters") or [], "spec.filters")
+
+
+def _filters(filters: Sequence[Mapping[str, Any]], path: str) -> Iterator[str]:
+    for index, each in enumerate(filters):
+        here = f"{path}[{index}]"
+        dialects = [dialect for dialect in DIALECTS if dialect in each]
+        if len(dialects) != 1:
+            yield f"expected exactly one dialect of {', '.join(DIALECTS)}, got {len(dialects)}: {here}"
+            continue
+        dialect = dialects[0]
+        value = each[dialect]
+        if dialect in ("all", "any"):
+            yield from _filters(value, f"{here}.{dialect}")
+        elif dialect == "not":
+            yield from _filters([value], f"{here}.not")
+        elif dialect != "cesql":
+            for attribute, wanted in value.items():
+                if not EVENT_ATTRIBUTE.fullmatch(attribute):
+                    yield f"Invalid attribute name: {attribute}: {here}.{dialect}"
+                if wanted == "":
+                    yield f"Invalid attribute value: {attribute} is empty: {here}.{dialect}"
+
+
+def _destination(destination: Mapping[str, Any] | None, path: str) -> Iterator[str]:
+    destination = destination or {}
+    if not destination.get("ref") and not destination.get("uri"):
+        yield f"expected at least one, got none: {path}.ref, {path}.uri"
+
+
+def _delivery(delivery: Mapping[str, Any] | None) -> Iterator[str]:
+    delivery = delivery or {}
+    for field in ("timeout", "backoffDelay", "retryAfterMax"):
+        value = delivery.get(field)
+        if value is not None and not ISO_8601_DURATION.fullmatch(value):
+            yield f"invalid value: {value}, expected an ISO 8601 duration such as PT2S: spec.delivery.{field}"
+    if "deadLetterSink" in delivery:
+        yield from _destination(delivery["deadLetterSink"], "spec.delivery.deadLetterSink")

@@ -1,0 +1,1 @@
+"""The laptop's Eventing: Broker and JobSink, their journal and deliveries."""

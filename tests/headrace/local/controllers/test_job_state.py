@@ -1,0 +1,107 @@
+"""What a Job does next, as a table: its Pods and the time in, the decision out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from headrace.local.controllers import job_state
+from headrace.local.objects.objects import Object, timestamp
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+IGNORED = {"rules": [{"action": "Ignore", "onExitCodes": {"operator": "In", "values": [75]}}]}
+ONLY_ONE_RETRIES = {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [1]}}]}
+
+
+def a_job(**spec: object) -> Object:
+    template = {"spec": {"restartPolicy": "Never"}}
+    return {
+        "spec": {"parallelism": 1, "completions": 1, "backoffLimit": 6, "template": template, **spec},
+        "status": {"startTime": timestamp(START)},
+    }
+
+
+def a_pod(phase: str, code: int | None = None, at_s: float = 0, disrupted: bool = False) -> Object:
+    ended = {"exitCode": code, "finishedAt": timestamp(START + timedelta(seconds=at_s))}
+    conditions = [{"type": "DisruptionTarget", "status": "True"}] if disrupted else []
+    containers = [{"name": "c", "state": {"terminated": ended} if code is not None else {}}]
+    return {
+        "metadata": {"name": f"{phase}-{at_s}", "namespace": "n"},
+        "status": {"phase": phase, "conditions": conditions, "containerStatuses": containers},
+    }
+
+
+def decide(job: Object, pods: list[Object], after_s: float) -> job_state.Decision:
+    return job_state.decide(job, pods, START + timedelta(seconds=after_s), backoff_s=10)
+
+
+@pytest.mark.parametrize(
+    ("failures_at_s", "now_s", "create", "again_s"),
+    [
+        ([], 0, 1, None),
+        ([0], 5, 0, 5.01),  # 10 s after the first failure
+        ([0], 10, 1, None),
+        ([0, 10], 15, 0, 15.01),  # 20 s after the second
+        ([0, 10], 30, 1, None),
+        ([0, 10, 30, 70, 150, 310], 600, 0, 30.01),  # 320 s after the sixth
+    ],
+)
+def test_the_pause_doubles_with_each_failure(
+    failures_at_s: list[float], now_s: float, create: int, again_s: float | None
+) -> None:
+    decision = decide(a_job(), [a_pod("Failed", 1, at) for at in failures_at_s], now_s)
+    assert (decision.create, decision.again_s) == (create, again_s)
+
+
+def test_the_pause_is_at_most_six_minutes() -> None:
+    pods = [a_pod("Failed", 1) for _ in range(20)]
+    assert decide(a_job(backoffLimit=50), pods, 359).create == 0
+    assert decide(a_job(backoffLimit=50), pods, 360).create == 1
+
+
+def test_a_disrupted_pod_is_replaced_without_a_pause_and_not_counted() -> None:
+    decision = decide(a_job(backoffLimit=0), [a_pod("Failed", 137, disrupted=True)], 0)
+    assert (decision.create, decision.figures.failed) == (1, 0)
+
+
+def test_an_ignored_exit_is_not_counted_but_waits() -> None:
+    job = a_job(backoffLimit=0, podFailurePolicy=IGNORED)
+    assert decide(job, [a_pod("Failed", 75)], 0).create == 0
+    later = decide(job, [a_pod("Failed", 75)], 10)
+    assert (later.create, later.figures.failed) == (1, 0)
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(1, ""), (2, "PodFailurePolicy")])
+def test_not_in_matches_every_other_exit(code: int, outcome: str) -> None:
+    assert decide(a_job(podFailurePolicy=ONLY_ONE_RETRIES), [a_pod("Failed", code)], 0).outcome.reason == outcome
+
+
+def test_a_job_that_is_to_fail_waits_for_its_running_pods() -> None:
+    job = a_job(backoffLimit=0, parallelism=2, completions=2)
+    decision = decide(job, [a_pod("Failed", 1), a_pod("Running", at_s=1)], 0)
+    assert (decision.outcome.reason, decision.finished, decision.stop) == (
+        "BackoffLimitExceeded",
+        False,
+        ("Running-1",),
+    )
+
+
+def test_pods_that_were_deleted_still_count() -> None:
+    job = a_job(backoffLimit=1)
+    job["status"]["uncountedTerminatedPods"] = {"failed": ["a", "b"]}
+    assert decide(job, [], 0).outcome.reason == "BackoffLimitExceeded"
+
+
+@pytest.mark.parametrize(("now_s", "delete", "again_s"), [(0, False, 60.01), (59, False, 1.01), (60, True, None)])
+def test_a_finished_job_is_removed_after_its_ttl(now_s: float, delete: bool, again_s: float | None) -> None:
+    job = a_job(ttlSecondsAfterFinished=60)
+    job["status"]["conditions"] = [{"type": "Complete", "status": "True", "lastTransitionTime": timestamp(START)}]
+    decision = decide(job, [a_pod("Succeeded", 0)], now_s)
+    assert (decision.delete, decision.again_s, decision.create) == (delete, again_s, 0)
+
+
+def test_a_deadline_is_looked_at_when_it_comes() -> None:
+    job = a_job(activeDeadlineSeconds=100)
+    assert decide(job, [a_pod("Running")], 40).again_s == 60.01
+    assert decide(job, [a_pod("Running")], 100).outcome.reason == "DeadlineExceeded"
