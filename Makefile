@@ -6,12 +6,12 @@ FUNCTIONS := .venv-functions
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo test check setup wheel bench clean
+.PHONY: demo test check browser setup wheel bench clean
 
 demo: setup ## the loop on real flights, from dropped file to retraining
 	$(BIN)/headrace demo
 
-test: setup ## the whole test suite
+test: setup browser ## the whole test suite
 	$(BIN)/python -m pytest
 
 check: setup ## style, types, walls between the rooms
@@ -21,6 +21,11 @@ check: setup ## style, types, walls between the rooms
 	$(BIN)/lint-imports
 
 setup: $(VENV)/.installed $(FUNCTIONS)/.installed
+
+browser: ## the page's tests look at it in a real browser: Debian's, where this machine lets us install it
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "no chromium here, and no way to install it: the page's tests will say so"
 
 $(UV):
 	$(PYTHON) -m venv $(VENV)

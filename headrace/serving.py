@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from eventing import contract, sender
@@ -16,10 +17,11 @@ from functions.store import Serving
 from headrace import screen
 from headrace.place import Place
 from knative import rollout
-from knative.client import Object
+from knative.client import Conflict, Object
 
 READY_S = 120.0  # a process, its imports, a package from the store, a self-test
 LOOK_S = 0.3
+TRIES = 20
 SOURCE = "/headrace/headrace/cli"
 
 
@@ -33,7 +35,7 @@ def promote(place: Place, model: str, version: str | None) -> str:
     before = _serving(place, model, service)
     if before == version and rollout.canary_of(service) is None:
         return f"{model} {version} serves already"
-    place.cluster.patch("Service", model, rollout.promotion_patch(service, version))
+    _patch(place, model, lambda service: rollout.promotion_patch(service, version))
     revision = _until_ready(place, model, version)
     place.store.set_serving(model, Serving(version, before, _now(), "promoted by hand"))
     _tell(place, contract.ModelPromoted(model, version, "promoted by hand", before, revision=revision))
@@ -58,15 +60,28 @@ def rollback(place: Place, model: str, version: str | None) -> str:
     revisions = place.cluster.list("Revision", {rollout.SERVICE_LABEL: model})
     carriers = [r for r in revisions if rollout.version_of(r) == version and rollout.readiness(r).status == "True"]
     carrier = max((r["metadata"]["name"] for r in carriers), default=None)
-    place.cluster.patch("Service", model, rollout.rollback_patch(service, version, carrier))
+    _patch(place, model, lambda service: rollout.rollback_patch(service, version, carrier))
     revision = _until_ready(place, model, version)
     if carrier is not None:
-        place.cluster.patch("Service", model, rollout.settle_patch(place.service(model)))
+        _patch(place, model, rollout.settle_patch)
         revision = _until_ready(place, model, version)
     place.store.set_serving(model, Serving(version, now_serving, _now(), "rolled back by hand"))
     if now_serving is not None:
         _tell(place, contract.ModelRolledBack(model, now_serving, "rolled back by hand", version, revision=revision))
     return f"{model} {version} serves through {revision}; taken back: {now_serving}"
+
+
+def _patch(place: Place, model: str, make: Callable[[Object], Object]) -> None:
+    """Patch the Service as it is now. The patch is for the object that was read; a controller that wrote its status in
+    between makes it Conflict, and then it is made anew.
+    """
+    for _ in range(TRIES):
+        try:
+            place.cluster.patch("Service", model, make(place.service(model)))
+            return
+        except Conflict:
+            time.sleep(LOOK_S)
+    raise HeadraceError(f"Service {model} was changed by others {TRIES} times while we tried; try again")
 
 
 def _newest(place: Place, model: str) -> str:

@@ -136,7 +136,8 @@ def describe(entry: Entry) -> str:
     match entry.type:
         case contract.DatasetArrived.TYPE:
             digest = str(data.get("sha256"))[:12]
-            return f"{data.get('name') or _name(data.get('uri'))} arrived for {entry.subject}: {_bytes(data)}, sha256 {digest}"
+            file = data.get("name") or _name(data.get("uri"))
+            return f"{file} arrived for {entry.subject}: {_bytes(data)}, sha256 {digest}"
         case contract.DatasetRejected.TYPE:
             reasons = data.get("reasons") or [{}]
             return f"{_name(data.get('uri'))} rejected, {data.get('broken_rows', 0)} broken rows; {reason(reasons[0])}"

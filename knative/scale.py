@@ -1,7 +1,7 @@
 """From the autoscaler's wish to pods: bounds, initial scale, and the long way to zero. Pure.
 
-Called through `knative.autoscaler` by `headrace.local.gateway.scaler` and by whatever replays traffic; what it hands on from
-one call to the next is a `Life`, which is also what a PodAutoscaler's condition Active tells.
+Called through `knative.autoscaler` by `headrace.local.gateway.scaler` and by whatever replays traffic; what it hands on
+from one call to the next is a `Life`, which is also what a PodAutoscaler's condition Active tells.
 
 Source: knative/serving pkg/reconciler/autoscaling/kpa/scaler.go (handleScaleToZero) and kpa.go
 (computeActiveCondition).

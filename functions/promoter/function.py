@@ -4,7 +4,8 @@ A Knative Service that takes `model.trained` and replies `model.promoted`, `mode
 steps, each of which may be the one in which the process dies, and from each of which a redelivery goes on:
 
 1. the gate (`functions.promoter.challenge`): parity, digest, and no worse than the champion on the same held-out rows;
-2. the canary (`knative.canary` decides, `knative.rollout` patches, `functions.promoter.watch` looks): its state is an annotation
+2. the canary (`knative.canary` decides, `knative.rollout` patches, `functions.promoter.watch` looks): its state is an
+annotation
    on the model's Knative Service, so that two deliveries never interleave: one is told Conflict, and reads again;
 3. the verdict, written to the store as `verdicts/<model>/<version>.json` before the reply: told twice, it is the same.
 

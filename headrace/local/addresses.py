@@ -40,7 +40,9 @@ class Addresses:
         return f"{self.base_url}/jobsink/{namespace}/{name}"
 
     def destination(self, destination: dict[str, Any], namespace: str) -> str:
-        """The URL that a Knative destination (`ref` and/or `uri`) names. Raises ValueError for what cannot be addressed."""
+        """The URL that a Knative destination (`ref` and/or `uri`) names. Raises ValueError for what cannot be
+        addressed.
+        """
         uri, ref = destination.get("uri"), destination.get("ref")
         if ref is None:
             if not uri:

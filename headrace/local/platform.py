@@ -53,7 +53,8 @@ log = logging.getLogger("headrace.platform")
 FIELD_MANAGER = "headrace"
 STOP_S = 15.0  # for requests in flight and processes, before the rest is killed
 API_PATHS = ("/api", "/apis", "/openapi", "/version", "/healthz", "/readyz", "/livez")
-# The rooms in the order in which a cluster would want them: the namespace first, what is subscribed before the Triggers.
+# The rooms in the order in which a cluster would want them: the namespace first, what is subscribed before the
+# Triggers.
 ROOMS = ("knative", "functions", "trainers", "eventing")
 TEMPLATES = frozenset({"predictor.yaml"})  # named after a model by the promoter, never applied as it is
 

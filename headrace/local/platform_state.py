@@ -1,4 +1,6 @@
-"""Which platform runs in a home: a lock that the system lets go of however the process ends, and what it tells of itself."""
+"""Which platform runs in a home: a lock that the system lets go of however the process ends, and what it tells of
+itself.
+"""
 
 from __future__ import annotations
 

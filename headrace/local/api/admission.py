@@ -1,8 +1,8 @@
 """What a well-formed object may still not say: names, immutable fields, and the rules of Knative's webhooks. All pure.
 
-Every fault of an object is found at once, worded as the real server or webhook words it. Used by `headrace.local.api.api`.
-Sources: kubernetes pkg/apis/{core,batch}/validation; knative/serving pkg/apis/serving/v1/*_validation.go;
-knative/eventing pkg/apis/*/v1*/*_validation.go and knative/pkg apis/duck/v1.
+Every fault of an object is found at once, worded as the real server or webhook words it. Used by
+`headrace.local.api.api`. Sources: kubernetes pkg/apis/{core,batch}/validation; knative/serving
+pkg/apis/serving/v1/*_validation.go; knative/eventing pkg/apis/*/v1*/*_validation.go and knative/pkg apis/duck/v1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Jobs: Pods that run to an end, tried again as the spec allows. `headrace.local.controllers.job_state` decides what to do."""
+"""Jobs: Pods that run to an end, tried again as the spec allows. `headrace.local.controllers.job_state` decides what
+to do.
+"""
 
 from __future__ import annotations
 

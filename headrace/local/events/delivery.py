@@ -1,8 +1,8 @@
 """What becomes of one attempt to deliver an event: done, again later, to the dead letter sink, or dropped.
 
-Pure: `headrace.local.events.dispatch` posts, then asks `judge` what the answer means and `decide` what follows from it, and
-writes that into the journal. The rules are those of Knative's dispatcher, odd ones included, so that a delivery spec
-that is right on a laptop is right in a cluster.
+Pure: `headrace.local.events.dispatch` posts, then asks `judge` what the answer means and `decide` what follows from it,
+and writes that into the journal. The rules are those of Knative's dispatcher, odd ones included, so that a delivery
+spec that is right on a laptop is right in a cluster.
 Source: knative/eventing pkg/kncloudevents/{retries,event_dispatcher}.go, pkg/broker/filter/filter_handler.go,
 pkg/apis/duck/v1/delivery_types.go; hashicorp/go-retryablehttp client.go, which counts retries from 0.
 """

@@ -1,8 +1,9 @@
 """The Broker's deliveries: events out of the journal to their subscribers, until each is done, dead or dropped.
 
 One lane per Trigger, so that a slow subscriber holds up nobody else's events. What follows from an answer is decided in
-`headrace.local.events.delivery`; here it is posted, written into the journal, and only then acted on, so that a kill -9 at any
-line costs at most a second delivery of the same event. Nothing polls: one timer stands at the next attempt that is due.
+`headrace.local.events.delivery`; here it is posted, written into the journal, and only then acted on, so that a kill -9
+at any line costs at most a second delivery of the same event. Nothing polls: one timer stands at the next attempt that
+is due.
 """
 
 from __future__ import annotations

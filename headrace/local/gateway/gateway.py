@@ -4,9 +4,9 @@
                                                 │ none ready: the autoscaler is called, the request waits (the
                                                 activator)
 
-`headrace.local.platform` hands every request for a Service to `handle_host` or `handle_path`; `headrace.local.gateway.scaler`
-reads the traffic from here. What Knative spreads over Envoy, activator and queue-proxy is one hop here, so every
-request is counted once.
+`headrace.local.platform` hands every request for a Service to `handle_host` or `handle_path`;
+`headrace.local.gateway.scaler` reads the traffic from here. What Knative spreads over Envoy, activator and queue-proxy
+is one hop here, so every request is counted once.
 
 Asking another pod: a request that a pod has not seen (no connection) goes to another one, up to `MAX_TRIES`; so does
 one whose connection broke before any answer, if its method is idempotent and its body small. All else answers 502: a

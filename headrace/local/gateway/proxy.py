@@ -1,7 +1,8 @@
 """One request to one pod and its answer back, as it streams: the part of the gateway that speaks HTTP.
 
-Called by `headrace.local.gateway.gateway`, which has chosen the pod. Neither side is held in memory: bodies of unknown or
-larger size pass chunk by chunk, WebSocket messages one by one. Small bodies go in one piece, which saves system calls.
+Called by `headrace.local.gateway.gateway`, which has chosen the pod. Neither side is held in memory: bodies of unknown
+or larger size pass chunk by chunk, WebSocket messages one by one. Small bodies go in one piece, which saves system
+calls.
 
 Source: RFC 9110 section 7.6 (hop-by-hop fields), 9.2.2 (idempotent methods).
 """

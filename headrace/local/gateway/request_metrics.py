@@ -1,7 +1,7 @@
 """What the gateway counts of each revision's requests, under the names that Knative's dashboards know, old and new.
 
-Called by `headrace.local.gateway.gateway` for each request; read by /metrics through a prometheus_client registry. Plain
-integers, made into samples only when somebody scrapes: a request pays one bisection and three additions.
+Called by `headrace.local.gateway.gateway` for each request; read by /metrics through a prometheus_client registry.
+Plain integers, made into samples only when somebody scrapes: a request pays one bisection and three additions.
 
 Source: knative/serving queue-proxy (`revision_request_count`, `revision_request_latencies` in ms,
 `response_code_class`) and its OpenTelemetry successor (`kn_serving_invocation_duration_seconds`,

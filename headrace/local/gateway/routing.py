@@ -1,7 +1,7 @@
 """Which revision a request is for: Host or path to Service and tag, and a fair share among its traffic targets. Pure.
 
-Called by `headrace.local.gateway.gateway`. A Service `flights` in namespace `headrace`, whose revision 2 has the tag `canary`,
-is reached as `flights.headrace.<anything>` or `/svc/headrace/flights/…`, the tag as
+Called by `headrace.local.gateway.gateway`. A Service `flights` in namespace `headrace`, whose revision 2 has the tag
+`canary`, is reached as `flights.headrace.<anything>` or `/svc/headrace/flights/…`, the tag as
 `canary-flights.headrace.<anything>` or `/svc/headrace/canary-flights/…`.
 
 Source: Knative's default domain and tag templates, `{{.Name}}.{{.Namespace}}.{{.Domain}}` and `{{.Tag}}-{{.Name}}`.

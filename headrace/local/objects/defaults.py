@@ -1,9 +1,9 @@
 """What an object means when it does not say: the defaults of Kubernetes and of Knative's webhooks.
 
-`headrace.local.objects.objects` fills them in on every write, so that no reader needs a second copy of a default. Only what the
-laptop acts on or shows is filled in, and nothing inside lists that kubectl replaces whole (Knative's containers): there
-a real cluster's `kubectl apply` says "configured" for ever, and here it says "unchanged".
-Sources: kubernetes pkg/apis/{batch,core}/v1/defaults.go and pkg/registry/batch/job/strategy.go; knative/serving
+`headrace.local.objects.objects` fills them in on every write, so that no reader needs a second copy of a default. Only
+what the laptop acts on or shows is filled in, and nothing inside lists that kubectl replaces whole (Knative's
+containers): there a real cluster's `kubectl apply` says "configured" for ever, and here it says "unchanged". Sources:
+kubernetes pkg/apis/{batch,core}/v1/defaults.go and pkg/registry/batch/job/strategy.go; knative/serving
 pkg/apis/serving/v1/*_defaults.go; knative/eventing pkg/apis/*/v1*/*_defaults.go.
 """
 

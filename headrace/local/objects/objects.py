@@ -1,7 +1,8 @@
 """The laptop's etcd: every Kubernetes object of `headrace up`, on disk and in memory, with what changed and when.
 
-`headrace.local.api.api` puts the Kubernetes REST API over it; the reconciler, gateway, broker and scaler use it in-process.
-All calls are synchronous and belong on the event loop: a read is a look-up and a parse, a write one SQLite commit.
+`headrace.local.api.api` puts the Kubernetes REST API over it; the reconciler, gateway, broker and scaler use it
+in-process. All calls are synchronous and belong on the event loop: a read is a look-up and a parse, a write one SQLite
+commit.
 
 What a caller may rely on:
 - Every dict that goes in is copied, every dict that comes out is the caller's own to change. (The copy in memory is
@@ -11,9 +12,9 @@ What a caller may rely on:
   last statuses, which their controllers work out again (see `update`).
 - Watchers hear changes in the order of their resourceVersion, also when a watcher writes in its turn.
 
-Rules as in Kubernetes: those of ObjectMeta (`headrace.local.objects.objectmeta`), of the generic registry's store (kubernetes'
-apiserver, pkg/registry/generic/registry/store.go) and the garbage collector's background propagation. Difference: what
-an owner takes with it goes in the same transaction, not soon after.
+Rules as in Kubernetes: those of ObjectMeta (`headrace.local.objects.objectmeta`), of the generic registry's store
+(kubernetes' apiserver, pkg/registry/generic/registry/store.go) and the garbage collector's background propagation.
+Difference: what an owner takes with it goes in the same transaction, not soon after.
 """
 
 from __future__ import annotations

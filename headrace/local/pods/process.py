@@ -1,7 +1,7 @@
 """The laptop's kubelet: a child process for every Pod object, its readiness for the gateway, and no orphan, ever.
 
-The reconciler (or a person) creates and deletes Pod objects; each runs as a `headrace.local.pods.pod.Life`. The gateway and
-the scaler ask for `endpoints`; the API asks for logs.
+The reconciler (or a person) creates and deletes Pod objects; each runs as a `headrace.local.pods.pod.Life`. The gateway
+and the scaler ask for `endpoints`; the API asks for logs.
 """
 
 from __future__ import annotations
