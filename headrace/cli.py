@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +36,7 @@ dead_letters = typer.Typer(
     no_args_is_help=True, help="Events that nobody could be brought to take. Example: headrace dead-letters list"
 )
 
+PLACE_OPTIONS = ("--home", "--kubeconfig")
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(platform.up, platform.down, platform.status, platform.url),
     *(models.drop, models.train, models.models, models.predict, models.promote, models.rollback),
@@ -63,10 +64,30 @@ def _settings(
     context.obj = config.Config.from_environment(os.environ, home, kubeconfig)
 
 
+def hoist(words: Sequence[str]) -> list[str]:
+    """The command line with --home and --kubeconfig in front, wherever they were written.
+
+    They say where every command acts, so nobody should have to know that they belong before the command's name.
+    """
+    front: list[str] = []
+    rest: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word == "--":
+            rest += [word, *left]
+        elif word in PLACE_OPTIONS:
+            front += [word, *(value for value in [next(left, None)] if value is not None)]
+        elif word.startswith(tuple(f"{option}=" for option in PLACE_OPTIONS)):
+            front.append(word)
+        else:
+            rest.append(word)
+    return front + rest
+
+
 def main() -> None:
     """Entry point `headrace`."""
     try:
-        app()
+        app(args=hoist(sys.argv[1:]))
     except Misconfigured as e:
         screen.err.print(f"headrace: {e}", markup=False)
         sys.exit(2)

@@ -16,6 +16,7 @@ from eventing.errors import HeadraceError
 from headrace.local import platform_state
 
 START_S = 60.0  # a cold disk and a slow machine; a healthy start takes two to three
+LOG_BYTES = 5_000_000
 STOP_S = 60.0  # the platform itself gives requests and processes 15 s
 FUNCTIONS_IMAGE = "ghcr.io/headrace/functions"
 
@@ -63,6 +64,8 @@ def start(home: Path, environ: Mapping[str, str]) -> platform_state.Running:
     if (running := platform_state.read(home)) is not None:
         raise HeadraceError(f"a platform runs in {home} already, at {running.url} (process {running.pid})")
     log = home / "platform.log"
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))  # the last one is kept, as for pods
     with log.open("ab") as out:
         begin = out.tell()
         process = subprocess.Popen(

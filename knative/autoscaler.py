@@ -259,7 +259,8 @@ def _reason(
     value, needed = (panic, panic_wish) if use_panic else (stable, stable_wish)
     window = format_duration(spec.panic_window_ns if use_panic else spec.stable_window_ns)
     have = f"{ready} {'is' if ready == 1 else 'are'} ready"
-    text = f"{'panic' if panicking else 'stable'}: {value:.4g} {what} on average over the last {window}"
+    # + 0.0: an average rounded from below zero is zero to a person, not -0.
+    text = f"{'panic' if panicking else 'stable'}: {value + 0.0:.4g} {what} on average over the last {window}"
     text += f" would need {needed:.0f} {'pod' if needed == 1 else 'pods'} of {spec.target_value:.4g}, {have}"
     if needed > most:
         text += f"; at most {most} in one step"

@@ -41,7 +41,9 @@ def up(
     if not detach:
         screen.note(f"starting in {settings.home}; Ctrl-C stops it")
         os.execve(sys.executable, daemon.command(), environ)
-    running = daemon.start(settings.home, environ)
+    with screen.progress() as bar:
+        bar.add_task("starting", total=None)
+        running = daemon.start(settings.home, environ)
     screen.say(f"Headrace answers at {running.url} (process {running.pid}, home {settings.home})")
     screen.say(f"kubectl:  export KUBECONFIG={running.kubeconfig}")
     screen.say(f"page:     {running.url}/console")
@@ -57,7 +59,9 @@ def down(
     Example: headrace down
     """
     where = config.Config.from_environment(os.environ, home or context.obj.home).home
-    running = daemon.stop(where)
+    with screen.progress() as bar:
+        bar.add_task("stopping", total=None)
+        running = daemon.stop(where)
     screen.say(f"stopped process {running.pid}" if running else f"no platform runs in {where}")
 
 

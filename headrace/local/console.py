@@ -28,7 +28,7 @@ from eventing import contract, settings
 from eventing.errors import HeadraceError
 from functions.package import Manifest
 from functions.store import Store
-from headrace import config, journal, status, why
+from headrace import config, journal, why
 from headrace.local import costs
 from headrace.local.objects.objects import Objects
 from monitoring import drift
@@ -41,13 +41,17 @@ EVENTS_READ = 100  # at each look; more only where more has happened since the l
 EVENTS_READ_AT_MOST = 6_400
 EVENTS_KEPT = 10_000  # in memory while the page is in use, digested, about 1 KiB each
 EVENTS_SEARCHED = 20_000  # for a chain; a prediction's causes are far back, its training is not
+EMPTY: Mapping[str, Any] = {
+    "serving": None,
+    "versions": [],
+    "drift": None,
+    "faults": [],
+}  # a model not yet in the store
 FRESH_S = 1.0  # pages that ask within it share an answer
 STORE_FRESH_S = 5.0  # packages change with a training, the page asks every few seconds
 STORE_WAIT_S = 1.0  # a slow store's answer is shown when it comes; the page does not wait for it
 VERSIONS_SHOWN = 20
 SCORES = ("roc_auc", "accuracy", "log_loss")
-MODEL, VERSION = "HEADRACE_MODEL", "HEADRACE_MODEL_VERSION"  # what the promoter writes into each Revision
-DECISION = "headrace.dev/decision"  # why a Revision has the pods it has, from `headrace.local.scaler`
 
 ENDINGS = (contract.ModelTrained.TYPE, contract.TrainingFailed.TYPE, contract.DatasetRejected.TYPE)
 
@@ -166,14 +170,17 @@ class _Seen:
     events: dict[int, Event] = field(default_factory=dict)
     whole: bool = False
 
+    @property
+    def newest(self) -> int:
+        return max(self.events, default=0)
+
     def take(self, lines: Sequence[dict[str, Any]], asked: int) -> None:
         events = {line["seq"]: Event.of(journal.entry(line)) for line in lines}
-        newest = max(self.events, default=0)
-        if self.events and len(lines) >= asked and min(events) > newest + 1:
+        if len(lines) < asked:
+            self.whole = True
+        elif self.newest + 1 < min(events):
             self.events.clear()  # more has come than was read: a line counts all or says that it does not
             self.whole = False
-        elif len(lines) < asked:
-            self.whole = True
         self.events |= events
         surplus = len(self.events) - EVENTS_KEPT
         if surplus > 0:
@@ -247,68 +254,27 @@ class Console:
 
     async def _look(self) -> Row:
         await self._catch_up()
-        limits = self._objects.get("ConfigMap", config.NAMESPACE, config.CONFIG_MAP) or {}
-        models, fault = await self._shelf.models(limits.get("data") or {})
-        work = costs.work(self._registry.collect())
-        served = {o["metadata"]["name"]: self._service(o, work) for o in self._objects.list("Service")}
-        names = sorted({name for name, s in served.items() if s["is_model"]} | models.keys())
-        parts = [status.part(o) for kind in status.CONDITIONED for o in self._objects.list(kind)]
+        values = self._objects.get("ConfigMap", config.NAMESPACE, config.CONFIG_MAP) or {}
+        models, fault = await self._shelf.models(values.get("data") or {})
+        services = costs.services(self._objects, self._costs, self._registry.collect())
+        names = sorted({name for name, s in services.items() if s["is_model"]} | models.keys())
         return {
-            "models": [{"name": n, "service": served.get(n), **models.get(n, _EMPTY)} for n in names],
+            "models": [{"name": n, "service": services.get(n), **models.get(n, EMPTY)} for n in names],
             "store_fault": fault,
             "timeline": await asyncio.to_thread(self._seen.lines),
-            "trainings": [self._training(o) for o in self._objects.list("Job")],
-            "parts": [_of_service(p, served) for p in parts],
+            "trainings": costs.trainings(self._objects, self._costs),
+            "parts": costs.parts(self._objects, services),
             "since": self._costs.since,
         }
 
     async def _catch_up(self) -> None:
-        known = max(self._seen.events, default=0)
         count = EVENTS_READ
         lines = await self._read(count)
-        while len(lines) == count < EVENTS_READ_AT_MOST and lines[0]["seq"] > known + 1:
+        while len(lines) == count < EVENTS_READ_AT_MOST and lines[0]["seq"] > self._seen.newest + 1:
             count *= 4
             lines = await self._read(count)
         # Off the loop: the first look digests thousands of events, and requests go through this process.
         await asyncio.to_thread(self._seen.take, lines, count)
-
-    def _service(self, service: Mapping[str, Any], work: Mapping[tuple[str, str], costs.Work]) -> Row:
-        name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
-        current = service.get("status") or {}
-        ready = status.condition(dict(service), "Ready")
-        scalers = self._objects.list("PodAutoscaler", namespace, {costs.SERVICE_LABEL: name})
-        by_revision = {a["metadata"]["name"]: a for a in scalers}
-        pods = {r: (a.get("status") or {}).get("actualScale") or 0 for r, a in by_revision.items()}
-        answering = []
-        for target in current.get("traffic") or []:
-            if not target.get("percent"):
-                continue  # a tag alone: reachable by its own name, no share of what is asked
-            revision = target.get("revisionName") or ""
-            answering.append(
-                {
-                    "revision": revision,
-                    "percent": target["percent"],
-                    "version": _variable(self._objects.get("Revision", namespace, revision) or {}, VERSION),
-                    "pods": pods.get(revision, 0),
-                    "reason": _why_scaled(by_revision.get(revision) or {}),
-                    "work": asdict(work[namespace, revision]) if (namespace, revision) in work else None,
-                }
-            )
-        return {
-            "url": (current.get("address") or {}).get("url"),
-            "is_model": _variable((service.get("spec") or {}).get("template") or {}, MODEL) is not None,
-            "ready": ready.get("status", "Unknown"),
-            "ready_reason": ready.get("message") or ready.get("reason") or "",
-            "pods": sum(pods.values()),
-            "pod_seconds": round(self._costs.pod_seconds(namespace, name), 1),
-            "traffic": answering,
-        }
-
-    def _training(self, job: dict[str, Any]) -> Row:
-        meta, current = job["metadata"], job.get("status") or {}
-        times = {"started": current.get("startTime"), "ended": current.get("completionTime")}
-        seconds = round(self._costs.job_seconds(meta["namespace"], meta["name"]), 1)
-        return {**asdict(status.job(job)), **times, "pod_seconds": seconds}
 
     async def _why(self, id: str) -> list[Row]:
         lines = await self._read(EVENTS_SEARCHED)
@@ -405,9 +371,6 @@ class _Shelf:
         }
 
 
-_EMPTY: Row = {"serving": None, "versions": [], "drift": None, "faults": []}
-
-
 def policy(page: str) -> str:
     """The page's Content-Security-Policy: its own script and style, by digest, its own origin, and nothing else."""
     digests = {
@@ -439,25 +402,6 @@ def _chain(lines: Iterable[dict[str, Any]], id: str) -> list[Row]:
     return [line | {"asked": link.asked} for line, link in zip(told, links, strict=True)]
 
 
-def _variable(holder: Mapping[str, Any], variable: str) -> str | None:
-    """An environment variable of a Revision's, or of a Service's template's, containers."""
-    containers: Iterable[Mapping[str, Any]] = (holder.get("spec") or {}).get("containers") or ()
-    values = {v["name"]: v.get("value") for c in containers for v in c.get("env") or ()}
-    return values.get(variable)
-
-
-def _why_scaled(autoscaler: Mapping[str, Any]) -> str:
-    """Why a Revision has the pods it has, in the autoscaler's words."""
-    decision = ((autoscaler.get("status") or {}).get("annotations") or {}).get(DECISION)
-    return str(decision or status.condition(dict(autoscaler), "Active").get("message") or "")
-
-
-def _of_service(part: status.Part, served: Mapping[str, Row]) -> Row:
-    """A part of the platform; a Service with its pods and what they cost."""
-    figures = served.get(part.name, {}) if part.kind == "Service" else {}
-    return asdict(part) | {k: figures.get(k) for k in ("pods", "pod_seconds")}
-
-
 def _or_fault(read: Callable[[], T], faults: list[str]) -> T | None:
     """What `read` gives; None, and why among the faults, where a file of the store is broken."""
     try:
@@ -468,6 +412,5 @@ def _or_fault(read: Callable[[], T], faults: list[str]) -> T | None:
 
 
 def _json(value: Any, code: int = 200) -> web.Response:
-    # NaN, a latency of no requests, becomes null.
     body = orjson.dumps(value, default=str)
     return web.Response(body=body, status=code, content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -1,4 +1,4 @@
-"""What each Service and each training cost, and what a Service did for it.
+"""What each Service and each training is, did and cost, for the page.
 
 The cost is the seconds that pods ran, the unit that clouds bill: counted from the Pod objects as they come and go, from
 the platform's start on; a restart begins anew, and `since` says when that was. The work is the gateway's counters.
@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from prometheus_client import Metric
 
+from headrace import status
 from headrace.local.objects.objects import ADDED, DELETED, Change, Objects
 
 # A pod is paid for by the first of these that it carries; a name is no label of two kinds at once.
 SERVICE_LABEL = "serving.knative.dev/service"
 JOB_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 ENDED = ("Succeeded", "Failed")
-LATENCIES = "revision_request_latencies"  # `headrace.local.request_metrics`, in milliseconds
+LATENCIES = "revision_request_latencies"  # `headrace.local.gateway.request_metrics`, in milliseconds
 
+MODEL, VERSION = "HEADRACE_MODEL", "HEADRACE_MODEL_VERSION"  # what the promoter writes into each Revision
+DECISION = "headrace.dev/decision"  # why a Revision has the pods it has, from `headrace.local.gateway.scaler`
+
+Row = dict[str, Any]
 Key = tuple[str, str, str]  # namespace, "Service" or "Job", name
 
 
@@ -125,6 +130,77 @@ def quantile(below: Mapping[float, float], q: float) -> float:
             return low if bound == float("inf") else low + (bound - low) * (rank - under) / (count - under)
         low, under = bound, count
     raise ValueError("the counts of a histogram rise with its bounds")
+
+
+def services(objects: Objects, costs: Costs, metrics: Iterable[Metric]) -> dict[str, Row]:
+    """Every Service by name: who answers with which share, requests, pods and why so many, pod-seconds."""
+    works = work(metrics)
+    return {o["metadata"]["name"]: _service(objects, costs, o, works) for o in objects.list("Service")}
+
+
+def trainings(objects: Objects, costs: Costs) -> list[Row]:
+    """Every Job with its state, times and pod-seconds."""
+    return [_training(costs, job) for job in objects.list("Job")]
+
+
+def parts(objects: Objects, services: Mapping[str, Row]) -> list[Row]:
+    """Every part of the platform; a Service with its pods and what they cost."""
+    found = [status.part(o) for kind in status.CONDITIONED for o in objects.list(kind)]
+    figures = [services.get(p.name, {}) if p.kind == "Service" else {} for p in found]
+    return [asdict(p) | {k: f.get(k) for k in ("pods", "pod_seconds")} for p, f in zip(found, figures, strict=True)]
+
+
+def _service(objects: Objects, costs: Costs, service: Row, works: Mapping[tuple[str, str], Work]) -> Row:
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    current = service.get("status") or {}
+    ready = status.condition(service, "Ready")
+    scalers = objects.list("PodAutoscaler", namespace, {SERVICE_LABEL: name})
+    by_revision = {a["metadata"]["name"]: a for a in scalers}
+    pods = {r: (a.get("status") or {}).get("actualScale") or 0 for r, a in by_revision.items()}
+    answering = []
+    for target in current.get("traffic") or []:
+        if not target.get("percent"):
+            continue  # a tag alone: reachable by its own name, no share of what is asked
+        revision = target.get("revisionName") or ""
+        answering.append(
+            {
+                "revision": revision,
+                "percent": target["percent"],
+                "version": _variable(objects.get("Revision", namespace, revision) or {}, VERSION),
+                "pods": pods.get(revision, 0),
+                "reason": _why_scaled(by_revision.get(revision) or {}),
+                "work": asdict(works[namespace, revision]) if (namespace, revision) in works else None,
+            }
+        )
+    return {
+        "url": (current.get("address") or {}).get("url"),
+        "is_model": _variable((service.get("spec") or {}).get("template") or {}, MODEL) is not None,
+        "ready": ready.get("status", "Unknown"),
+        "ready_reason": ready.get("message") or ready.get("reason") or "",
+        "pods": sum(pods.values()),
+        "pod_seconds": round(costs.pod_seconds(namespace, name), 1),
+        "traffic": answering,
+    }
+
+
+def _training(costs: Costs, job: Row) -> Row:
+    meta, current = job["metadata"], job.get("status") or {}
+    times = {"started": current.get("startTime"), "ended": current.get("completionTime")}
+    seconds = round(costs.job_seconds(meta["namespace"], meta["name"]), 1)
+    return {**asdict(status.job(job)), **times, "pod_seconds": seconds}
+
+
+def _variable(holder: Mapping[str, Any], variable: str) -> str | None:
+    """An environment variable of a Revision's, or of a Service's template's, containers."""
+    containers: Iterable[Mapping[str, Any]] = (holder.get("spec") or {}).get("containers") or ()
+    values = {v["name"]: v.get("value") for c in containers for v in c.get("env") or ()}
+    return values.get(variable)
+
+
+def _why_scaled(autoscaler: Mapping[str, Any]) -> str:
+    """Why a Revision has the pods it has, in the autoscaler's words."""
+    decision = ((autoscaler.get("status") or {}).get("annotations") or {}).get(DECISION)
+    return str(decision or status.condition(dict(autoscaler), "Active").get("message") or "")
 
 
 def _payer(meta: Mapping[str, Any]) -> Key | None:

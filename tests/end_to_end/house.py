@@ -145,7 +145,7 @@ class House:
     def get(self, kind: str, name: str) -> dict[str, Any]:
         return dict(json.loads(self.kubectl("get", kind, name, "-o", "json")))
 
-    def list(self, kind: str, labels: str = "") -> list[dict[str, Any]]:
+    def items(self, kind: str, labels: str = "") -> list[dict[str, Any]]:
         return list(json.loads(self.kubectl("get", kind, "-l", labels, "-o", "json"))["items"])
 
     # ---- events --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What scikit-learn or Keras itself answers: `python -m tests.end_to_end.originals FILE TRAINER OUT`.
+"""What scikit-learn or Keras itself answers: `python -m tests.end_to_end.originals FILE TRAINER PARAMETER=VALUE OUT`.
 
 The same recipe as the platform's Job: the trainers' own reading, split, preprocessing and seeded `fit`. No ONNX is
 involved. A process of its own, because TensorFlow changes the process that it is imported into.
@@ -19,9 +19,9 @@ from trainers import trainer, training
 from trainers.preprocessing import Preprocessing
 
 
-def answer(file: Path, name: str, out: Path) -> None:
+def answer(file: Path, name: str, parameter: str, out: Path) -> None:
     kind = trainer.find(name)
-    common, own = trainer.parameters(kind.Parameters, {})
+    common, own = trainer.parameters(kind.Parameters, dict([parameter.split("=", 1)]))
     data, _ = training.read([file], None, common.max_broken_share)
     learned, held = training.split(data, common.test_share, common.seed)
     preprocessing = Preprocessing.fit(learned.columns, common.top_categories, kind.SCALED)
@@ -46,4 +46,4 @@ def _json(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    answer(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    answer(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -35,7 +37,7 @@ def chain(house: House, answer: Entry) -> dict[str, Entry]:
 
 def test_an_answer_leads_back_to_the_digest_of_the_file(house: House, chain: dict[str, Entry]) -> None:
     arrived, trained = chain[DatasetArrived.TYPE], chain[ModelTrained.TYPE]
-    (file,) = (house.store / "datasets" / MODEL).glob("*.csv")
+    file = Path(unquote(urlsplit(arrived.data["uri"]).path))
     assert hashlib.sha256(file.read_bytes()).hexdigest() == arrived.data["sha256"] == trained.data["dataset_sha256"]
 
 

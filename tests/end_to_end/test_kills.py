@@ -190,7 +190,7 @@ def _jobs_run(house: House) -> bool:
         conditions = job.get("status", {}).get("conditions", [])  # type: ignore[attr-defined]
         return not any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)
 
-    return any(runs(job) for job in house.list("jobs"))
+    return any(runs(job) for job in house.items("jobs"))
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from eventing.contract import ModelPromoted
 from tests.end_to_end import tables
 from tests.end_to_end.house import House, post
 
-ROWS = 5000  # of which a fifth is held out
-HELD_OUT = 1000
+ROWS, HELD_OUT = 2000, 1000
+SHARE = "test_share=0.5"
 TOLERANCE = 1e-5
 
 
@@ -37,9 +37,9 @@ def original(request: pytest.FixtureRequest, house: House, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("originals")
     model = "same-" + request.param.replace("_", "-")
     file = tables.table(folder / "rows.csv", seed=5, count=ROWS)
-    dropped = house.drop(file, model, "--trainer", request.param)
-    words = [sys.executable, "-m", "tests.end_to_end.originals", str(file), request.param, str(folder / "out.npz")]
-    subprocess.run(words, check=True, timeout=300)
+    dropped = house.drop(file, model, "--trainer", request.param, "--parameter", SHARE)
+    words = [str(file), request.param, SHARE, str(folder / "out.npz")]
+    subprocess.run([sys.executable, "-m", "tests.end_to_end.originals", *words], check=True, timeout=300)
     verdict = house.verdict_on(dropped)
     assert verdict.type == ModelPromoted.TYPE, verdict.data
     with np.load(folder / "out.npz", allow_pickle=False) as answers:
