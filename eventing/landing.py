@@ -82,7 +82,7 @@ def land(
     if trainer is not None and not _TRAINER.fullmatch(trainer):
         raise Rejected(f"{trainer!r:.80} cannot name a trainer; expected lower-case letters, digits and underscores")
     suffix = _suffix(file)
-    store = files.Files(store_url)
+    store = files.open_files(store_url)
     folder = f"datasets/{dataset}"
     with _reading(file) as source:
         size = os.fstat(source.fileno()).st_size
@@ -93,21 +93,22 @@ def land(
                 f"{file.name} holds {size:,} bytes; at most {max_bytes:,} are allowed: "
                 "drop it in parts, or drop a sample of its rows"
             )
-        with store.stage(f"{folder}/file") as stage:
-            sha256 = _copy(source, stage, file.name, suffix)
-            if os.fstat(source.fileno()).st_size != size or stage.stat().st_size != size:
+        with store.stage(folder) as staged:
+            sha256 = _copy(source, staged, file.name, suffix)
+            if os.fstat(source.fileno()).st_size != size or staged.stat().st_size != size:
                 raise Unfinished(f"{file.name} is still being written")
             path = f"{folder}/{sha256}{suffix}"
-            store.publish(stage, path)
+            store.adopt(staged, path)
+    uri = files.uri(store_url, path)
     # The first time it came is when it came: a second drop of the same content changes nothing.
     sidecar = f"{folder}/{sha256}.json"
-    record = store.read_json(sidecar)
+    record = files.read_json(store, sidecar)
     if record is None:
-        record = {"uri": store.uri(path), "name": file.name, "bytes": size, "at": datetime.now(UTC).isoformat()}
-        store.write_json(sidecar, record)
+        record = {"uri": uri, "name": file.name, "bytes": size, "at": datetime.now(UTC).isoformat()}
+        files.write_json(store, sidecar, record)
     return contract.DatasetArrived(
         dataset=dataset,
-        uri=store.uri(path),
+        uri=uri,
         sha256=sha256,
         bytes=size,
         name=str(record["name"]),

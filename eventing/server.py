@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import queue
+import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from granian._futures import _new_cbscheduler
 from granian._granian import SocketHolder, WorkerSignal, WSGIWorker
-from granian._signals import set_main_signals
 from granian.log import LogLevels, configure_logging
 from granian.wsgi import _callback_wrapper
 
@@ -41,14 +43,18 @@ def serve(
     *,
     blocking_threads: int = BLOCKING_THREADS,
     backpressure: int | None = None,
+    drain_s: float = 0.0,
     on_listening: Callable[[int], object] | None = None,
+    on_stopping: Callable[[], object] | None = None,
     on_drained: Callable[[], object] | None = None,
 ) -> None:
     """Serves a WSGI app in this process until SIGTERM or SIGINT, then answers what is in flight and returns.
 
     port: 0 for any free one; on_listening is told which it became. blocking_threads: requests handled at once;
-    backpressure: requests taken from the connections at once, twice the threads if None. on_drained: called when the
-    last answer is out. To be called from the main thread. Raises Misconfigured when the port is taken.
+    backpressure: requests taken from the connections at once, twice the threads if None. drain_s: how long requests
+    that arrive after the signal are still taken, until every router knows; a second signal cuts it short. on_stopping:
+    called at the signal, before the drain; on_drained: when the last answer is out. All of them run in this, the main
+    thread. Raises Misconfigured when the port is taken.
     """
     try:
         listener = socket.create_server((host, port), backlog=BACKLOG)
@@ -58,7 +64,10 @@ def serve(
     configure_logging(LogLevels.warning)
     stop, drained = WorkerSignal(), threading.Event()
     stop.add_cb(drained.set)
-    set_main_signals(lambda *_: stop.set())
+    # Of all that may wake a thread, this alone may be called where a signal finds it.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: signals.put(number))
     # Any: the type stubs of these two are older than the extension.
     worker = cast(Any, WSGIWorker)(
         1,  # worker's number
@@ -81,6 +90,12 @@ def serve(
     log.info("listening on %s:%d", host, bound)
     if on_listening:
         on_listening(bound)
+    log.info("%s: stopping", signal.Signals(signals.get()).name)
+    if on_stopping:
+        on_stopping()
+    with suppress(queue.Empty):
+        signals.get(timeout=drain_s)  # asked twice: whoever asks is in a hurry
+    stop.set()
     drained.wait()
     loop.close()
     if on_drained:

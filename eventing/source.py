@@ -161,7 +161,7 @@ class Watcher:
         self._looks: dict[str, Look] = {}
         self.idle = False
         """Whether the last look found nothing that it had not dealt with before."""
-        self._store = files.Files(settings.store)
+        self._store = files.open_files(settings.store)
         self._place = f"sources/{_digest(str(settings.drop_folder))[:16]}.json"
         self._memory: Memory | None = None
 
@@ -171,7 +171,7 @@ class Watcher:
         now_s: of a monotonic clock. Ends early, between two files, once `stop` is set.
         """
         if self._memory is None:
-            self._memory = Memory.from_json(self._store.read_json(self._place) or {})
+            self._memory = Memory.from_json(files.read_json(self._store, self._place) or {})
         memory = self._memory
         found = dict(listing(self._settings.drop_folder))
         self._looks, whole = settled(self._looks, found, now_s, self._settings.settle_s)
@@ -191,7 +191,7 @@ class Watcher:
         finally:
             # What was told before the sink went away must not be told again.
             if done:
-                self._store.write_json(self._place, memory.to_json())
+                files.write_json(self._store, self._place, memory.to_json())
         return done
 
     def _tell(self, path: str, stamp: Stamp, memory: Memory) -> None:

@@ -2,6 +2,7 @@
 
     models/<name>/<version>/…       the package; models/<name>/<version>.json, written last, says that it is whole
     models/<name>/serving.json      which version serves, and why
+    claims/<name>/<version>.json    who is putting a package there; gone once it is whole
     datasets/<dataset>/<sha256>.…   a dropped file; its sidecar <sha256>.json, written last, says that it is whole
 
 Used by trainers, promoter, predictor, drift watch and the CLI. The store away is RetryLater, a broken thing in it
@@ -11,18 +12,20 @@ Rejected. Two writers of the same thing at the same moment end as one of them al
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+from eventing import files
 from eventing.errors import Misconfigured, Rejected, RetryLater
+from eventing.files import AWAY_S, Files
 from functions import package
-from functions.files import AWAY_S, Files, open_files
 from functions.package import MANIFEST_FILE, SUMS_FILE, Manifest, parse_json
 
 __all__ = ["DatasetRecord", "Published", "Serving", "Store"]
@@ -30,6 +33,8 @@ __all__ = ["DatasetRecord", "Published", "Serving", "Store"]
 # One segment of a path: no slash, no dot first, so that no name leaves its folder or hides in it.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _SERVING = "serving"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class Store:
     @classmethod
     def open(cls, url: str) -> Store:
         """The store at `url`, an fsspec URL. Touches nothing there. Raises Misconfigured."""
-        return cls(url, open_files(url))
+        return cls(url, files.open_files(url))
 
     # Packages
 
@@ -96,14 +101,23 @@ class Store:
         pointer = self.read_json(f"{home}.json")
         if pointer is not None:
             return self._same(published, pointer)
+        self._sweep(model)
         # The claim comes first: of two writers under one version, one alone goes on to write files.
-        claim = f"models/{model}/.{version}.claim"
-        if not self._files.create(claim, json.dumps({"sha256": digest}).encode()):
-            self._same(published, self.read_json(claim) or {})
-        for name in (*package.read_sums((folder / SUMS_FILE).read_bytes()), SUMS_FILE):
-            self._files.put(f"{home}/{name}", folder / name)
-        self.write_json(f"{home}.json", {"sha256": digest, "at": datetime.now(UTC).isoformat()})
-        return published
+        claim = f"{_claims(model)}/{version}.json"
+        while not self._files.create(claim, json.dumps(_now(sha256=digest)).encode()):
+            if (held := self.read_json(claim)) is not None:
+                self._same(published, held)
+                break
+        # Looked up again: a claim is free once more as soon as the pointer of whoever had it is there.
+        pointer = self.read_json(f"{home}.json")
+        if pointer is None:
+            for name in (*package.read_sums((folder / SUMS_FILE).read_bytes()), SUMS_FILE):
+                self.write_json(claim, _now(sha256=digest))  # still being written to: no leftover
+                self._files.put(f"{home}/{name}", folder / name)
+            pointer = _now(sha256=digest)
+            self.write_json(f"{home}.json", pointer)
+        self.delete(claim)
+        return self._same(published, pointer)
 
     def fetch(self, model: str, version: str, into: Path) -> Path:
         """A folder of this machine with the package, every digest checked; to be read only.
@@ -182,17 +196,17 @@ class Store:
         """
         folder, _, name = uri.rpartition("/")
         try:
-            files = open_files(f"{folder}/")
+            place = files.open_files(f"{folder}/")
         except Misconfigured as e:
             raise Rejected(f"{uri!r:.200} names no file: {e}") from e
         name = unquote(name) if uri.startswith("file:") else name
-        file = files.local(name)
+        file = place.local(name)
         if file is None:
             into.mkdir(parents=True, exist_ok=True)
             file = into / name
         try:
-            if files.local(name) is None:
-                files.get(name, file)
+            if place.local(name) is None:
+                place.get(name, file)
             found = package.sha256_of(file)
         except FileNotFoundError as e:
             raise RetryLater(f"{uri} is not there yet", after_s=AWAY_S) from e
@@ -206,21 +220,15 @@ class Store:
 
     def uri(self, path: str) -> str:
         """The URL of a path in the store."""
-        return f"{self.url}{path}" if self.url.endswith("/") else f"{self.url}/{path}"
+        return files.uri(self.url, path)
 
     def read_json(self, path: str) -> dict[str, Any] | None:
         """The JSON object at `path`; None where there is none. Raises Rejected when it is no JSON object."""
-        text = self._files.read(_inside(path))
-        if text is None:
-            return None
-        value = parse_json(text, path)
-        if not isinstance(value, dict):
-            raise Rejected(f"{path} in the store holds no JSON object")
-        return value
+        return files.read_json(self._files, _inside(path))
 
     def write_json(self, path: str, value: dict[str, Any]) -> None:
         """Replace the JSON object at `path`; a reader sees the old one or the new one."""
-        self._files.write(_inside(path), json.dumps(value, ensure_ascii=False).encode())
+        files.write_json(self._files, _inside(path), value)
 
     def list(self, prefix: str) -> tuple[str, ...]:
         """Paths of all files in the folder `prefix`, at any depth, sorted; empty where there is none."""
@@ -250,6 +258,20 @@ class Store:
             f"this package has {published.sha256}: a version is given once"
         )
 
+    def _sweep(self, model: str) -> None:
+        """Remove the half packages of writers that died, told by their claims."""
+        before = datetime.now(UTC) - timedelta(seconds=files.LEFTOVER_S)
+        for name in self._files.children(_claims(model)):
+            claim = f"{_claims(model)}/{name}"
+            held = self.read_json(claim)
+            if held is None or datetime.fromisoformat(held["at"]) > before:
+                continue
+            home = _package_path(model, name.removesuffix(".json"))
+            if self.read_json(f"{home}.json") is None:
+                self.delete(home)
+            self.delete(claim)  # last: until then, whoever dies here leaves it to the next one
+            log.info("removed what a writer that died has left of %s", home)
+
     def _download(self, home: str, digest: str, target: Path) -> Path:
         """`target` holding a copy of the package at `home`, which appears there whole; one already there is kept."""
         if target.is_dir():
@@ -259,7 +281,8 @@ class Store:
             except (FileNotFoundError, Rejected):
                 shutil.rmtree(target)  # damaged on this machine: the store's copy decides
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        files.sweep(target.parent)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=files.PART, dir=target.parent))
         try:
             for path in self._files.walk(home):
                 self._files.get(path, partial / PurePosixPath(path).name)
@@ -268,6 +291,15 @@ class Store:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return target
+
+
+def _now(**value: str) -> dict[str, Any]:
+    """`value` with the time."""
+    return {**value, "at": datetime.now(UTC).isoformat()}
+
+
+def _claims(model: str) -> str:
+    return f"claims/{_checked(model, 'model')}"
 
 
 def _package_path(model: str, version: str) -> str:

@@ -62,7 +62,10 @@ def start(home: Path, environ: Mapping[str, str]) -> platform_state.Running:
     """Start a platform in the background and return once it answers. Raises HeadraceError with its own last words."""
     home.mkdir(parents=True, exist_ok=True)
     if (running := platform_state.read(home)) is not None:
-        raise HeadraceError(f"a platform runs in {home} already, at {running.url} (process {running.pid})")
+        raise HeadraceError(
+            f"a platform runs in {home} already, at {running.url} (process {running.pid}); use it, stop it with "
+            "`headrace down`, or give another --home"
+        )
     log = home / "platform.log"
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))  # the last one is kept, as for pods
@@ -105,4 +108,4 @@ def _last_words(log: Path, begin: int) -> str:
     with log.open("rb") as f:
         f.seek(begin)
         lines = f.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1].rpartition(" ERROR ")[2] if lines else "it said nothing"

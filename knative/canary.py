@@ -67,14 +67,22 @@ class Tally:
     """What one revision has answered since the watch began."""
 
     requests: int = 0
+    """Asked by others than the watch itself."""
     errors: int = 0
     """Answers that were the server's fault."""
     p50_ms: float | None = None
     p95_ms: float | None = None
+    probes: int = 0
+    """Asked by the watch; both percentiles are over these too."""
 
     @property
     def error_share(self) -> float:
         return self.errors / self.requests if self.requests else 0.0
+
+    @property
+    def timed(self) -> int:
+        """How many answers the percentiles are over."""
+        return self.requests + self.probes
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,22 +184,25 @@ def _decide_watching(state: Canary, seen: Observation, in_phase_s: float, limits
     probes = seen.probes_ok + seen.probes_failed
     if seen.probes_failed > limits.max_probes_failed and seen.probes_failed > probes / 10:
         return Decision("roll_back", f"{seen.probes_failed} of {probes} probes got no answer")
-    if canary.requests >= limits.min_requests:
-        if canary.error_share > champion.error_share + limits.max_error_share:
+    if (
+        canary.requests >= limits.min_requests
+        and canary.error_share > champion.error_share + limits.max_error_share
+    ):
+        return Decision(
+            "roll_back",
+            f"{canary.errors} of {canary.requests} requests failed ({canary.error_share:.1%}); "
+            f"the champion's share is {champion.error_share:.1%}, {limits.max_error_share:.1%} more is allowed",
+        )
+    # Both sides need enough answers: a champion that answered twice has no 95th percentile.
+    timed = min(canary.timed, champion.timed)
+    if timed >= limits.min_requests and canary.p95_ms is not None and champion.p95_ms is not None:
+        allowed_ms = max(limits.latency_floor_ms, champion.p95_ms * limits.max_latency_factor)
+        if canary.p95_ms > allowed_ms:
             return Decision(
                 "roll_back",
-                f"{canary.errors} of {canary.requests} requests failed ({canary.error_share:.1%}); "
-                f"the champion's share is {champion.error_share:.1%}, {limits.max_error_share:.1%} more is allowed",
+                f"95 % of its answers took up to {canary.p95_ms:.0f} ms; the champion's {champion.p95_ms:.0f} ms "
+                f"allow {allowed_ms:.0f} ms",
             )
-        # Both sides need enough requests: a champion that answered twice has no 95th percentile.
-        if champion.requests >= limits.min_requests and canary.p95_ms is not None and champion.p95_ms is not None:
-            allowed_ms = max(limits.latency_floor_ms, champion.p95_ms * limits.max_latency_factor)
-            if canary.p95_ms > allowed_ms:
-                return Decision(
-                    "roll_back",
-                    f"95 % of its answers took up to {canary.p95_ms:.0f} ms; the champion's {champion.p95_ms:.0f} ms "
-                    f"allow {allowed_ms:.0f} ms",
-                )
     if in_phase_s < limits.canary_s:
         return Decision("wait", f"watching: {in_phase_s:.0f} of {limits.canary_s:g} s")
     if seen.probes_ok >= limits.min_probes:

@@ -141,7 +141,7 @@ def _wish(cause: CloudEvent, store: functions_store.Store, to: Settings) -> Wish
         arrived = data if data.trainer or not extension else replace(data, trainer=str(extension))
         return wishes.of_arrival(arrived, store, to.max_dataset_bytes)
     if isinstance(data, DriftDetected):
-        return wishes.of_drift(data, store)
+        return wishes.of_drift(data, cause.get_time(), store)
     raise Rejected(
         f"event {cause.get_id()} has type {cause.get_type()}; trainers learn from dataset.arrived, drift.detected"
     )

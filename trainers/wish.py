@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from eventing.contract import DatasetArrived, DriftDetected, Reason
@@ -93,15 +94,18 @@ def too_large(size_bytes: int, max_bytes: int) -> BrokenDataset:
     return BrokenDataset([Reason(f"{what}: split it, or raise HEADRACE_MAX_DATASET_BYTES")], {"file too large": 1}, 0)
 
 
-def of_drift(drifted: DriftDetected, store: functions_store.Store) -> Wish:
-    """The training that a drift asks for: the champion's way, with every file dropped so far.
+def of_drift(drifted: DriftDetected, told_at: datetime | None, store: functions_store.Store) -> Wish:
+    """The training that a drift asks for: the champion's way, with every file dropped until it was told.
 
-    Raises Rejected when nothing serves, or the champion has learned from all of them already.
+    told_at: the event's time; a file that came later is its own event's to learn from. A second try, hours after the
+    first, then means the same training. None: until now. Raises Rejected when nothing serves, or the champion has
+    learned from all of them already.
     """
     champion = _champion(drifted.model, store)
     if champion is None:
         raise Rejected(f"no version of {drifted.model} serves, so there is nothing to train anew")
-    files = tuple(File(record.uri, record.sha256) for record in store.datasets(drifted.model))
+    dropped = (r for r in store.datasets(drifted.model) if told_at is None or datetime.fromisoformat(r.at) <= told_at)
+    files = tuple(File(record.uri, record.sha256) for record in dropped)
     known = set(champion.parameters.get("datasets") or [champion.dataset["sha256"]])
     if not {file.sha256 for file in files} - known:
         raise Rejected(

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 from collections.abc import Mapping
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from eventing import server
@@ -52,28 +50,18 @@ class Process:
             self._settings.port,
             self._settings.host,
             blocking_threads=self._settings.concurrency,
+            drain_s=self._settings.drain_s,
             on_listening=self._listening,
+            on_stopping=self._leave,
             on_drained=self._flush,
         )
 
     def _listening(self, port: int) -> None:
-        # The server's own handler ends the server at once; the drain comes before it.
-        finish = signal.getsignal(signal.SIGTERM)
-        assert callable(finish)
-
-        def drain(number: int, frame: FrameType | None) -> None:
-            if self._catalog.draining:
-                finish(number, frame)  # asked twice: whoever asks is in a hurry
-                return
-            self._catalog.draining = True
-            self._stopping.set()
-            timer = threading.Timer(self._settings.drain_s, finish, (number, None))
-            timer.daemon = True
-            timer.start()
-
-        signal.signal(signal.SIGTERM, drain)
-        signal.signal(signal.SIGINT, drain)
         threading.Thread(target=self._start, name="start", daemon=True).start()
+
+    def _leave(self) -> None:
+        self._catalog.draining = True
+        self._stopping.set()
 
     def _start(self) -> None:
         """Make the model ready, beside the open port."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from eventing.errors import HeadraceError, Rejected, RetryLater
+from monitoring import metrics
 
 if TYPE_CHECKING:
     from functions.predictor.catalog import Catalog
@@ -29,6 +30,8 @@ BAD_REQUEST, NOT_FOUND, TOO_LARGE, UNSUPPORTED_MEDIA, FAILED, UNSUPPORTED, UNAVA
 )
 JSON_CONTENT_TYPE = "application/json"
 MAX_FAULTS = 20  # enough to mend a request by; the rest is counted
+
+_PROBE = "HTTP_" + metrics.PROBE_HEADER.upper().replace("-", "_")
 
 Environ = Mapping[str, Any]
 """The WSGI environment of a request."""
@@ -78,6 +81,11 @@ class Route:
     path: str
     handle: Callable[..., Answer]
     predicts: bool = False
+
+
+def is_probe(environ: Environ) -> bool:
+    """Whether somebody asks only to see how the model answers: what the drift watch must not learn from."""
+    return _PROBE in environ
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:

@@ -24,6 +24,7 @@ from functions.predictor.answers import (
     Environ,
     Refusal,
     Route,
+    is_probe,
     refused,
     view,
 )
@@ -97,7 +98,7 @@ class App:
             log.exception("a prediction by %s %s failed", served.name, served.version)
             answer = Refusal(FAILED, f"inference failed: {type(e).__name__}; see the predictor's log").answer()
         finally:
-            meter.end(began, outcome)
+            meter.end(began, outcome, is_probe(environ))
         return answer
 
     def _body(self, environ: Environ) -> bytes:
@@ -129,6 +130,7 @@ class _Meter:
 
     def __init__(self, model: str, protocol: str) -> None:
         self._outcomes = {o: metrics.REQUESTS.labels(model, protocol, o) for o in metrics.OUTCOMES}
+        self._probes = {o: metrics.PROBES.labels(model, o) for o in metrics.OUTCOMES}
         self._duration = metrics.REQUEST_DURATION.labels(model, protocol)
         self._in_progress = metrics.REQUESTS_IN_PROGRESS.labels(model, protocol)
 
@@ -136,9 +138,11 @@ class _Meter:
         self._in_progress.inc()
         return time.perf_counter()
 
-    def end(self, began: float, outcome: str) -> None:
+    def end(self, began: float, outcome: str, probe: bool) -> None:
         self._duration.observe(time.perf_counter() - began)
         self._outcomes[outcome].inc()
+        if probe:
+            self._probes[outcome].inc()
         self._in_progress.dec()
 
 

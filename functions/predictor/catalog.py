@@ -64,6 +64,7 @@ class Served:
         self.revision = revision
         self._tell = tell
         self._inference = metrics.INFERENCE_DURATION.labels(name)
+        self._rows = metrics.ROWS.labels(name)
         self.answered_once: Callable[[], object] | None = None
         """Called after the first prediction, once."""
 
@@ -80,6 +81,7 @@ class Served:
         outputs = self.model.infer(query.inputs, query.outputs)
         end = time.perf_counter()
         self._inference.observe(end - start)
+        self._rows.inc(query.rows)
         prediction = Prediction(query, outputs, (end - began) * 1000)
         if told and self._tell is not None:
             self._tell(self, prediction)

@@ -13,13 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prometheus_client import Gauge
-
-START_SECONDS = Gauge(
-    "headrace_start_seconds",
-    "Seconds that a phase of this process's start took; ready and first_answer count from its birth.",
-    ("phase",),
-)
+from monitoring import metrics
 
 
 class Phases:
@@ -58,7 +52,7 @@ class Phases:
     def _set(self, phase: str, seconds: float) -> None:
         with self._lock:
             self._seconds[phase] = seconds
-        START_SECONDS.labels(phase).set(seconds)
+        metrics.START_SECONDS.labels(phase).set(seconds)
 
 
 def process_birth(now: float) -> float:

@@ -15,13 +15,11 @@ The request is held while the canary is watched, because a pod without a request
 from __future__ import annotations
 
 import logging
-import signal
 import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 
 from cloudevents.core.v1.event import CloudEvent
 
@@ -126,18 +124,6 @@ def main(environ: Mapping[str, str]) -> None:
         chosen.port,
         chosen.host,
         blocking_threads=BLOCKING_THREADS,
-        on_listening=lambda port: _end_holding(stop),
+        # What is held is answered before the server waits for it: a watch may take longer than the grace period.
+        on_stopping=stop.set,
     )
-
-
-def _end_holding(stop: threading.Event) -> None:
-    """At SIGTERM, answer what is held before the server waits for it: a watch may take longer than the grace period."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        drain = signal.getsignal(number)
-
-        def end(number: int, frame: FrameType | None, drain: object = drain) -> None:
-            stop.set()
-            if callable(drain):
-                drain(number, frame)
-
-        signal.signal(number, end)

@@ -29,8 +29,8 @@ from monitoring import metrics
 
 PROBE_TIMEOUT_S = 15.0  # a revision that was at zero starts within this, imports and model included
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # /metrics and five predictions stay far below
-# So that the predictor can leave our own questions out of what the drift watch sees.
-PROBE_HEADERS = {"Headrace-Probe": "promoter"}
+# So that the predictor counts our own questions apart, and leaves them out of what the drift watch sees.
+PROBE_HEADERS = {metrics.PROBE_HEADER: "promoter"}
 # Knative answers these while a route is being made or a revision is starting, so they say nothing about the model.
 NO_ANSWER = frozenset({404, 408, 429})
 FAULTS = frozenset({metrics.FAILED, metrics.RETRY_LATER})  # a rejected request is its sender's fault
@@ -50,20 +50,23 @@ class Reading:
     """Tells processes apart: the time at which this one started."""
     version: str
     requests: float
+    """Of others: probes are not among them."""
     errors: float
+    """Of `requests`, those that the server failed."""
     seconds: Mapping[float, float]
-    """Upper bound of each bucket to requests up to it, +Inf included."""
+    """Upper bound of each bucket to requests and probes up to it, +Inf included."""
+    probes: float = 0.0
 
     def since(self, before: Reading) -> Reading:
         """What was counted between `before` and this."""
         seconds = {bound: count - before.seconds.get(bound, 0.0) for bound, count in self.seconds.items()}
         requests, errors = self.requests - before.requests, self.errors - before.errors
-        return Reading(self.process, self.version, requests, errors, seconds)
+        return Reading(self.process, self.version, requests, errors, seconds, self.probes - before.probes)
 
 
 def read_metrics(text: str, model: str) -> Reading | None:
     """The counters of `model` in a predictor's /metrics; None where it serves no such model."""
-    process, version, requests, errors = "", None, 0.0, 0.0
+    process, version, requests, errors, probes = "", None, 0.0, 0.0, 0.0
     seconds: dict[float, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -76,10 +79,15 @@ def read_metrics(text: str, model: str) -> Reading | None:
             elif sample.name == "headrace_requests_total":
                 requests += sample.value
                 errors += sample.value if sample.labels["outcome"] in FAULTS else 0.0
+            elif sample.name == "headrace_probes_total":
+                # They are in the counter above, and told apart here: whether they fail, who probes knows already.
+                probes += sample.value
+                requests -= sample.value
+                errors -= sample.value if sample.labels["outcome"] in FAULTS else 0.0
             elif sample.name == "headrace_request_duration_seconds_bucket":
                 bound = float(sample.labels["le"])
                 seconds[bound] = seconds.get(bound, 0.0) + sample.value
-    return None if version is None else Reading(process, version, requests, errors, seconds)
+    return None if version is None else Reading(process, version, requests, errors, seconds, probes)
 
 
 def quantile_ms(seconds: Mapping[float, float], share: float) -> float | None:
@@ -128,6 +136,7 @@ class Meter:
             errors=int(sum(reading.errors for reading in counted)),
             p50_ms=_rounded(quantile_ms(seconds, 0.50)),
             p95_ms=_rounded(quantile_ms(seconds, 0.95)),
+            probes=int(sum(reading.probes for reading in counted)),
         )
 
 

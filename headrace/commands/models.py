@@ -29,7 +29,10 @@ def drop(
         typer.Option(envvar="HEADRACE_TARGET", help="Column to predict. [default: the model's, else 'target']"),
     ] = None,
     parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", help="KEY=VALUE for the trainer, e.g. min_samples_leaf=20.")
+        list[str] | None,
+        typer.Option(
+            "--parameter", envvar="HEADRACE_PARAMETERS", help="KEY=VALUE for the trainer, e.g. min_samples_leaf=20."
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", envvar="HEADRACE_WAIT", help="Until it serves, or will not.")] = False,
     output: options.Json = Output.text,
@@ -54,11 +57,13 @@ def drop(
 
 
 def train(
-    file: Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A CSV or Parquet file with a header.")],
     trainer: Annotated[str, typer.Option(envvar="HEADRACE_TRAINER", help="random_forest or neural_net.")],
     target: Annotated[str, typer.Option(envvar="HEADRACE_TARGET", help="Column to predict.")] = "target",
     out: Annotated[Path, typer.Option(envvar="HEADRACE_OUT", help="Folder for the package.")] = Path("package"),
-    parameter: Annotated[list[str] | None, typer.Option("--parameter", help="KEY=VALUE for the trainer.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", envvar="HEADRACE_PARAMETERS", help="KEY=VALUE for the trainer.")
+    ] = None,
 ) -> None:
     """One training here and now, no platform: the same trainer, gate and package as in the loop.
 

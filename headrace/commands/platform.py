@@ -17,18 +17,24 @@ from headrace.screen import Output
 
 def up(
     context: typer.Context,
-    port: Annotated[int, typer.Option(envvar="HEADRACE_PORT", help="The one port of everything; 0: any.")] = (
-        config.DEFAULT_PORT
-    ),
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, envvar="HEADRACE_PORT", help="The one port of everything; 0: any.")
+    ] = (config.DEFAULT_PORT),
     home: Annotated[Path | None, typer.Option(envvar="HEADRACE_HOME", help="Folder for all that is kept.")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", envvar="HEADRACE_DETACH", help="In the background.")
     ] = False,
     value: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE for the ConfigMap headrace, e.g. HEADRACE_CANARY_S=20.")
+        list[str] | None,
+        typer.Option(
+            "--set", envvar="HEADRACE_VALUES", help="KEY=VALUE for the ConfigMap headrace, e.g. HEADRACE_CANARY_S=20."
+        ),
     ] = None,
     image: Annotated[
-        list[str] | None, typer.Option("--image", help="REPOSITORY=PYTHON: the interpreter that stands for an image.")
+        list[str] | None,
+        typer.Option(
+            "--image", envvar="HEADRACE_IMAGES", help="REPOSITORY=PYTHON: the interpreter that stands for an image."
+        ),
     ] = None,
 ) -> None:
     """Start the laptop's platform: the manifests of a cluster, without one.
@@ -93,7 +99,7 @@ def url(
 def demo(
     keep: Annotated[bool, typer.Option("--keep", envvar="HEADRACE_KEEP", help="Leave it running at the end.")] = False,
     port: Annotated[
-        int, typer.Option(envvar="HEADRACE_PORT", help="The platform's port; 0: any.")
+        int, typer.Option(min=0, max=65535, envvar="HEADRACE_PORT", help="The platform's port; 0: any.")
     ] = config.DEFAULT_PORT,
 ) -> None:
     """The whole loop on real flights: train, promote, predict, drift, retrain.

@@ -17,7 +17,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import unquote
 
 import orjson
@@ -41,22 +41,17 @@ EVENTS_READ = 100  # at each look; more only where more has happened since the l
 EVENTS_READ_AT_MOST = 6_400
 EVENTS_KEPT = 10_000  # in memory while the page is in use, digested, about 1 KiB each
 EVENTS_SEARCHED = 20_000  # for a chain; a prediction's causes are far back, its training is not
-EMPTY: Mapping[str, Any] = {
-    "serving": None,
-    "versions": [],
-    "drift": None,
-    "faults": [],
-}  # a model not yet in the store
+EMPTY: Mapping[str, Any] = {"serving": None, "versions": [], "drift": None, "faults": []}  # not yet in the store
 FRESH_S = 1.0  # pages that ask within it share an answer
 STORE_FRESH_S = 5.0  # packages change with a training, the page asks every few seconds
 STORE_WAIT_S = 1.0  # a slow store's answer is shown when it comes; the page does not wait for it
 VERSIONS_SHOWN = 20
 SCORES = ("roc_auc", "accuracy", "log_loss")
-
 ENDINGS = (contract.ModelTrained.TYPE, contract.TrainingFailed.TYPE, contract.DatasetRejected.TYPE)
 
 Read = Callable[[int], Awaitable[list[dict[str, Any]]]]
 Row = dict[str, Any]
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -229,7 +224,7 @@ class Console:
         path = request.path.rstrip("/")
         if request.method not in ("GET", "HEAD"):
             return _json({"error": f"{request.method} does nothing here; this page only shows"}, 405)
-        if path == "":
+        if not path:
             raise web.HTTPFound("/console")
         if path == "/console":
             return web.Response(body=self._page, content_type="text/html", charset="utf-8", headers=self._headers)
@@ -308,25 +303,23 @@ class _Shelf:
         try:
             self._models = await asyncio.to_thread(self._look, limits)
             self._fault = ""
-        except (HeadraceError, OSError) as e:
-            self._fault = f"the store cannot be read, what stands here is older: {e}"
+        except Exception as e:  # whatever it is, the page says so instead of looking empty
+            log.warning("the console cannot read the store", exc_info=True)
+            self._fault = f"The store cannot be read; what stands here of models is from before. {e}"
         finally:
             self._read_at, self._reading = time.monotonic(), None
 
     def _look(self, limits: Mapping[str, str]) -> dict[str, Row]:
         store = Store.open(self._url)
-        models: dict[str, Row] = {}
+        models = {}
         for name in store.models():
             faults: list[str] = []
-            serving = _or_fault(lambda: store.serving(name), faults)  # noqa: B023 - called at once
-            versions = [self._version(store, name, v) for v in store.versions(name)[-VERSIONS_SHOWN:]]
-            for version in versions:
-                version["serves"] = serving is not None and serving.version == version["version"]
-            drifted = _or_fault(lambda: self._drift(store, name, limits), faults)  # noqa: B023 - called at once
+            serving = _or_fault(faults, store.serving, name)
+            rows = [self._version(store, name, v) for v in store.versions(name)[-VERSIONS_SHOWN:]]
             models[name] = {
                 "serving": asdict(serving) if serving else None,
-                "versions": versions,
-                "drift": drifted,
+                "versions": [row | {"serves": bool(serving and serving.version == row["version"])} for row in rows],
+                "drift": _or_fault(faults, self._drift, store, name, limits),
                 "faults": faults,
             }
         return models
@@ -362,28 +355,19 @@ class _Shelf:
         rows = [tuple(map(int, row)) for row in kept["rows"]]
         window = drift.Window.empty(baseline, len(rows)).add(rows)
         measures = drift.measure(window, baseline, threshold) if len(rows) >= needed else ()
-        return {
-            "rows": len(rows),
-            "needed": needed,
-            "drifting": bool(kept.get("drifting")),
-            "version": kept.get("version"),
-            "measures": [{**asdict(m), "over": m.excess > 1} for m in measures],
-        }
+        shown = [{**asdict(m), "over": m.excess > 1} for m in measures]
+        return {"rows": len(rows), "needed": needed, "drifting": bool(kept.get("drifting")), "measures": shown}
 
 
 def policy(page: str) -> str:
     """The page's Content-Security-Policy: its own script and style, by digest, its own origin, and nothing else."""
-    digests = {
-        tag: " ".join(
-            f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-            for text in re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        )
-        for tag in ("script", "style")
-    }
-    return (
-        f"default-src 'none'; script-src {digests['script']}; style-src {digests['style']}; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+    own = []
+    for tag in ("script", "style"):
+        texts = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+        own.append(f"{tag}-src " + " ".join(f"'sha256-{digest}'" for digest in digests))
+    others = "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return f"default-src 'none'; {'; '.join(own)}; connect-src 'self'; {others}"
 
 
 def _sentence(entry: journal.Entry) -> str:
@@ -402,10 +386,10 @@ def _chain(lines: Iterable[dict[str, Any]], id: str) -> list[Row]:
     return [line | {"asked": link.asked} for line, link in zip(told, links, strict=True)]
 
 
-def _or_fault(read: Callable[[], T], faults: list[str]) -> T | None:
+def _or_fault(faults: list[str], read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
     """What `read` gives; None, and why among the faults, where a file of the store is broken."""
     try:
-        return read()
+        return read(*args, **kwargs)
     except (HeadraceError, ArithmeticError, LookupError, TypeError, ValueError) as e:
         faults.append(str(e))
         return None

@@ -11,15 +11,22 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 
-from eventing.contract import DatasetRejected, ModelPromoted, ModelRejected, ModelRolledBack, ModelTrained
-from eventing.contract import PredictionRequested, TrainingFailed
+from eventing.contract import (
+    DatasetRejected,
+    ModelPromoted,
+    ModelRejected,
+    ModelRolledBack,
+    ModelTrained,
+    PredictionRequested,
+    TrainingFailed,
+)
 from headrace import journal
 from headrace.journal import Entry
 
@@ -107,7 +114,7 @@ class House:
     def wipe(self) -> None:
         """End whatever is left, however the test ended."""
         for process in self.processes():
-            with _gone():
+            with suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(self.processes(), timeout=10)
 
@@ -154,9 +161,12 @@ class House:
     def broker(self) -> str:
         return f"{self.url}/broker/headrace/default"
 
-    def entries(self, **query: str | int) -> list[Entry]:
+    def entries(
+        self, type: str | None = None, subject: str | None = None, id: str | None = None, causationid: str | None = None
+    ) -> list[Entry]:
         """The journal's entries, oldest first."""
-        return list(journal.read(f"{self.url}/journal/headrace/default", **query))
+        wanted = {"type": type, "subject": subject, "id": id, "causationid": causationid}
+        return [*journal.read(f"{self.url}/journal/headrace/default", follow=False, **wanted)]
 
     def follows(self, event_id: str) -> list[Entry]:
         """Everything that follows from an event, oldest first."""
@@ -275,11 +285,3 @@ def _command(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except (psutil.Error, OSError):
         return []
-
-
-@contextmanager
-def _gone() -> Iterator[None]:
-    try:
-        yield
-    except psutil.Error:
-        pass

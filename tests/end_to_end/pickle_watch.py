@@ -18,9 +18,10 @@ import os, sys, traceback
 RECORD = {record!r}
 
 def _tell(what):
-    stack = [f"{{f.filename}}:{{f.lineno}}" for f in traceback.extract_stack()[:-2] if "sitecustomize" not in f.filename]
+    frames = [f for f in traceback.extract_stack() if "sitecustomize" not in f.filename]
+    stack = [f"{{f.filename}}:{{f.lineno}}" for f in frames]
     with open(RECORD, "a") as f:
-        f.write(f"{{what}} in {{' '.join(sys.argv)}} by {{' < '.join(reversed(stack[-6:]))}}\\n")
+        f.write(f"{{what}} in {{' '.join(sys.orig_argv)}} by {{' < '.join(reversed(stack[-12:]))}}\\n")
 
 def _audit(event, arguments):
     if event == "pickle.find_class":
@@ -49,12 +50,12 @@ for _name in ("load", "loads", "dump", "dumps"):
     setattr(pickle, _name, _watched(_name))
 
 with open(RECORD + ".starts", "a") as f:
-    f.write(" ".join(sys.argv) + "\\n")
+    f.write(' '.join(sys.orig_argv) + "\\n")
 '''
 
 
 def interpreters(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
-    """An interpreter for every image of ours, `images`' own where one is named; what they tell is at `record(folder)`."""
+    """An interpreter for every image of ours, `images`' own where one is named. `told(folder)` is what they tell."""
     hooks = folder / "hooks"
     hooks.mkdir()
     (hooks / "sitecustomize.py").write_text(HOOK.format(record=str(record(folder))))
@@ -70,3 +71,14 @@ def interpreters(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
 
 def record(folder: Path) -> Path:
     return folder / RECORD
+
+
+def told(folder: Path) -> list[str]:
+    """Each use of pickle, by whom."""
+    return record(folder).read_text().splitlines() if record(folder).exists() else []
+
+
+def starts(folder: Path) -> set[str]:
+    """The modules of the processes that were watched."""
+    lines = Path(f"{record(folder)}.starts").read_text().splitlines()
+    return {line.split()[1] for line in lines if len(line.split()) > 1}

@@ -27,7 +27,7 @@ def dropped(house: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 
 def test_a_file_dropped_twice_trains_once(house: House, dropped: tuple[Path, str]) -> None:
-    file, event = dropped
+    file, _ = dropped
     again = house.headrace("drop", str(file), "--dataset", MODEL, "--wait")
     assert "dropped before" in again
     _trained_once(house)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import fsspec
@@ -17,7 +19,6 @@ import pytest
 
 from eventing.errors import Misconfigured, Rejected, RetryLater
 from functions import package
-from functions.files import LocalFiles
 from functions.store import Serving, Store
 from tests.functions import packages
 
@@ -363,19 +364,38 @@ def test_a_store_that_is_away_is_retry_later(tmp_path: Path) -> None:
             call()
 
 
-def test_leftovers_of_a_dead_writer_are_not_listed(tmp_path: Path) -> None:
-    files = LocalFiles(tmp_path)
-    files.write("a/x.json", b"{}")
-    (tmp_path / "a" / ".x.json.123.part").write_bytes(b"half")
-    assert files.children("a") == ("x.json",)
-    assert files.walk("a") == ("a/x.json",)
-
-
-def test_a_name_is_created_by_one_writer_alone(url: str) -> None:
+def test_what_a_writer_that_died_left_of_a_package_is_removed_by_the_next_one(url: str, tmp_path: Path) -> None:
+    """An hour after its claim was last renewed; the claim of a living writer keeps its files."""
     store = Store.open(url)
-    assert store._files.create("claim", b"1")
-    assert not store._files.create("claim", b"2")
-    assert store._files.read("claim") == b"1"
+    (tmp_path / "f").write_bytes(b"half")
+    for version, hours in (("v1", 2), ("v2", 0)):
+        at = datetime.now(UTC) - timedelta(hours=hours)
+        store.write_json(f"claims/{MODEL}/{version}.json", {"sha256": "0" * 64, "at": at.isoformat()})
+        store.put_file(f"models/{MODEL}/{version}/model.onnx", tmp_path / "f")
+    store.publish(packages.build_package(tmp_path / "built"))
+    assert store.list("claims") == (f"claims/{MODEL}/v2.json",)
+    assert store.list(f"models/{MODEL}/v1") == ()
+    assert store.list(f"models/{MODEL}/v2") == (f"models/{MODEL}/v2/model.onnx",)
+
+
+def test_a_claim_left_behind_by_a_whole_package_takes_nothing_along(url: str, built: Path, tmp_path: Path) -> None:
+    store = Store.open(url)
+    store.publish(built)
+    long_ago = {"sha256": "0" * 64, "at": "2026-01-01T00:00:00+00:00"}
+    store.write_json(f"claims/{MODEL}/{VERSION}.json", long_ago)
+    store.publish(packages.build_package(tmp_path / "later", version=packages.OTHER_VERSION))
+    assert store.list("claims") == ()
+    store.fetch(MODEL, VERSION, tmp_path / "into")
+
+
+def test_a_copy_that_died_on_its_way_here_is_removed_by_the_next_one(built: Path, tmp_path: Path) -> None:
+    store = Store.open(f"memory://{tmp_path.name}")
+    store.publish(built)
+    half = tmp_path / "into" / ".flights-v1.abc.part"
+    half.mkdir(parents=True)
+    os.utime(half, (0, 0))
+    store.fetch(MODEL, VERSION, tmp_path / "into")
+    assert not half.exists()
 
 
 def _all(target: object, count: int) -> None:

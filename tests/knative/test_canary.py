@@ -57,6 +57,9 @@ def test_a_revision_gets_traffic_once_it_is_ready_and_is_given_up_after_its_time
         (replace(GOOD, canary=Tally(100, 0, 5, 51)), 1011, "roll_back"),  # 2.8 times the champion's, over the floor
         (replace(GOOD, canary=Tally(100, 0, 5, 51), champion=Tally(100, 0, 5, 26)), 1011, "wait"),  # twice: 52
         (replace(GOOD, canary=Tally(100, 0, 5, 900), champion=Tally(19, 0, 5, 10)), 1011, "wait"),  # too few to compare
+        # Nobody else asked: the probes tell how fast both are.
+        (replace(GOOD, canary=Tally(0, 0, 5, 900, 20), champion=Tally(0, 0, 5, 10, 20)), 1011, "roll_back"),
+        (replace(GOOD, canary=Tally(0, 0, 5, 900, 19), champion=Tally(0, 0, 5, 10, 20)), 1011, "wait"),
     ],
 )
 def test_a_canary_is_promoted_when_its_time_is_over_and_taken_back_when_it_does_harm(

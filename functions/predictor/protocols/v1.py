@@ -18,7 +18,17 @@ import orjson
 
 from functions import tensors
 from functions.package import Signature, TensorSpec
-from functions.predictor.answers import BAD_REQUEST, UNSUPPORTED, Answer, Environ, Refusal, Route, json_answer, parse
+from functions.predictor.answers import (
+    BAD_REQUEST,
+    UNSUPPORTED,
+    Answer,
+    Environ,
+    Refusal,
+    Route,
+    is_probe,
+    json_answer,
+    parse,
+)
 from functions.predictor.catalog import Catalog, Prediction, Query, Served
 from functions.tensors import Array
 
@@ -33,7 +43,7 @@ _TF_TYPES = {
 def predict(served: Served, body: bytes, environ: Environ) -> Answer:
     began = time.perf_counter()
     query, columns = decode(served.signature, parse(body))
-    return Answer(200, encode(served, served.predict(query, began), columns))
+    return Answer(200, encode(served, served.predict(query, began, told=not is_probe(environ)), columns))
 
 
 def decode(signature: Signature, request: Mapping[str, Any]) -> tuple[Query, bool]:

@@ -24,6 +24,7 @@ from functions.predictor.answers import (
     Environ,
     Refusal,
     Route,
+    is_probe,
     json_answer,
     parse,
 )
@@ -41,7 +42,7 @@ def infer(served: Served, body: bytes, environ: Environ) -> Answer:
         raise Refusal(UNSUPPORTED, "binary tensors are not supported; expected JSON with 'data' (binary_data=False)")
     request = parse(body)
     query = decode(served.signature, request)
-    return json_answer(encode(served, served.predict(query, began), request))
+    return json_answer(encode(served, served.predict(query, began, told=not is_probe(environ)), request))
 
 
 def decode(signature: Signature, request: Mapping[str, Any]) -> Query:

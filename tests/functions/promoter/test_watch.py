@@ -133,6 +133,19 @@ def test_counters_are_read_per_process_and_over_all_protocols() -> None:
     assert found == Reading("5.5", "v2", 15, 2, {0.1: 8, math.inf: 12})
 
 
+def test_probes_are_no_requests_of_anybody_and_their_failures_no_errors_but_they_are_timed() -> None:
+    text = metrics_text(5.5, "v2", 10, 4, {"0.1": 4, "+Inf": 6})
+    text += 'headrace_probes_total{model="flights",outcome="done"} 7\n'
+    text += 'headrace_probes_total{model="flights",outcome="failed"} 2\n'
+    text += 'headrace_probes_total{model="other",outcome="done"} 999\n'
+    found = watch.read_metrics(text, "flights")
+    assert found == Reading("5.5", "v2", 17 - 9, 4 - 2, {0.1: 8, math.inf: 12}, 9)
+    meter = Meter("v2")
+    meter.add(Reading("5.5", "v2", 0, 0, {}))
+    meter.add(found)
+    assert (meter.tally().requests, meter.tally().errors, meter.tally().probes) == (8, 2, 9)
+
+
 def test_a_process_that_serves_no_such_model_has_no_counters() -> None:
     assert watch.read_metrics(metrics_text(5.5, "v2", 1, 0, {}), "weather") is None
 

@@ -1,0 +1,239 @@
+"""The command line: what it says to a person, what it gives a program, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from headrace import cli
+from tests.running import Platform, flights_csv, platform
+
+running = pytest.fixture(scope="module")(platform)
+
+
+def _commands(group: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        yield from _commands(command, *names, name) if hasattr(command, "commands") else (((*names, name), command),)
+
+
+COMMANDS = dict(_commands(typer.main.get_command(cli.app)))
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Platform:
+    """A home in which nothing runs."""
+    return Platform(tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def served(running: Platform, tmp_path_factory: pytest.TempPathFactory) -> Platform:
+    """A platform that serves the model `flights`."""
+    running.train(tmp_path_factory.mktemp("served"))
+    return running
+
+
+# ---------------------------------------------------------------- help
+
+
+def test_the_commands_are_those_of_the_contract() -> None:
+    contract = "up down status url drop train models predict send events why promote rollback demo"
+    letters = {("dead-letters", name) for name in ("list", "show", "replay")}
+    assert set(COMMANDS) == {(name,) for name in contract.split()} | letters
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_the_help_of_a_command_has_an_example_of_it(words: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(cli.app, [*words, "--help"], prog_name="headrace")
+    assert shown.exit_code == 0
+    assert re.search(rf"Example: .*headrace {' '.join(words)}", shown.output), shown.output
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_an_option_has_a_variable_of_its_name(words: tuple[str, ...]) -> None:
+    for parameter in COMMANDS[words].params:
+        if parameter.param_type_name == "option" and parameter.name != "help":
+            assert str(parameter.envvar).startswith("HEADRACE_"), parameter.opts
+
+
+def test_without_a_command_it_says_which_there_are(nowhere: Platform) -> None:
+    done = nowhere.call()
+    assert done.returncode == 2
+    assert "Commands:" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_it(shell: str) -> None:
+    shown = CliRunner().invoke(cli.app, ["--show-completion", shell], prog_name="headrace")
+    assert shown.exit_code == 0
+    assert "_HEADRACE_COMPLETE" in shown.output
+
+
+# ---------------------------------------------------------------- misuse is 2
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["drop"], "Missing argument"),
+        (["drop", "a.csv"], "--dataset"),
+        (["events", "-o", "yaml"], "'yaml'"),
+        (["train", "absent.csv", "--trainer", "random_forest"], "absent.csv"),
+        (["up", "--port", "99999"], "99999"),
+        (["up", "--set", "CANARY"], "'CANARY' is not KEY=VALUE"),
+        (["up", "--image", "=python"], "'=python' is not KEY=VALUE"),
+        (["send", "absent.json"], "absent.json: No such file"),
+        (["--kubeconfig", "absent", "status"], "HEADRACE_KUBECONFIG is 'absent'"),
+        (["--home", __file__, "status"], "expected a folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_misuse_ends_with_2_and_says_what_was_seen(nowhere: Platform, words: list[str], named: str) -> None:
+    done = nowhere.call(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not nowhere.home.exists()
+
+
+# ---------------------------------------------------------------- no platform
+
+
+@pytest.mark.parametrize("words", [["status"], ["models", "-o", "json"], ["url", "broker"], ["why", "x"]], ids=" ".join)
+def test_without_a_platform_it_says_how_to_start_one(nowhere: Platform, words: list[str]) -> None:
+    done = nowhere.call(*words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "start one with `headrace up`" in done.stderr
+    assert str(nowhere.home) in done.stderr
+
+
+def test_stopping_what_does_not_run_is_no_failure(nowhere: Platform) -> None:
+    done = nowhere.call("down")
+    assert done.returncode == 0
+    assert "no platform runs" in done.stdout
+
+
+def test_a_port_that_is_taken_is_said_so_without_a_log_line_around_it(nowhere: Platform) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = nowhere.call("up", "--detach", "--port", str(port))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"the platform did not start: port {port} of 127.0.0.1 cannot be had" in done.stderr
+    assert "--port" in done.stderr
+
+
+# ---------------------------------------------------------------- with a platform
+
+
+def test_a_second_platform_in_the_same_home_is_refused_with_what_to_do(running: Platform) -> None:
+    done = running.call("up", "--detach", "--port", "0")
+    assert (done.returncode, done.stdout) == (1, "")
+    for word in (str(running.home), "already", "headrace down", "--home"):
+        assert word in done.stderr
+    assert running.call("status").returncode == 0
+
+
+def test_the_home_may_be_named_after_the_command(running: Platform, nowhere: Platform) -> None:
+    assert nowhere.run("url", "api", "--home", str(running.home)) == running.run("url", "api")
+
+
+@pytest.mark.parametrize("what", ["broker", "jobsink/random-forest", "console", "api", "promoter"])
+def test_url_prints_one_url_and_nothing_else(running: Platform, what: str) -> None:
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+\S*\n", running.run("url", what))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["models"],
+        ["events"],
+        ["why", "{version}"],
+        ["dead-letters", "list"],
+        ["predict", "flights", "--rows", "{rows}"],
+    ],
+    ids=" ".join,
+)
+def test_what_prints_data_prints_json_on_request(served: Platform, tmp_path: Path, words: list[str]) -> None:
+    version = json.loads(served.run("models", "-o", "json"))[0]["version"]
+    rows = tmp_path / "rows.json"
+    rows.write_text('[{"distance": 1400, "hour": 17, "carrier": "B6"}]', encoding="utf-8")
+    filled = [word.format(version=version, rows=rows) for word in words]
+    lines = served.run(*filled, "-o", "json").splitlines()
+    assert lines
+    assert all(isinstance(json.loads(line), dict | list) for line in lines)
+
+
+def test_waiting_for_content_known_already_tells_it_again_and_draws_no_bar(served: Platform, tmp_path: Path) -> None:
+    """The same file once more: the events that followed its first drop, as JSON lines, and silence on stderr."""
+    served.train(tmp_path)
+    words = ("--dataset", "flights", "--target", "late", "--parameter", "n_estimators=10", "--wait", "-o", "json")
+    done = served.call("drop", str(tmp_path / "january.csv"), *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *following = map(json.loads, done.stdout.splitlines())
+    assert first["known"] is True
+    assert following[-1]["type"] == "dev.headrace.model.promoted.v1"
+
+
+def test_rows_come_from_csv_json_lines_or_stdin_alike(served: Platform, tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text("distance,hour,carrier\n1400,17,B6\n,6,DL\n", encoding="utf-8")
+    lines = '{"distance": 1400, "hour": 17, "carrier": "B6"}\n{"distance": null, "hour": 6, "carrier": "DL"}\n'
+    from_table = json.loads(served.run("predict", "flights", "--rows", str(table), "-o", "json"))
+    from_stdin = json.loads(served.call("predict", "flights", "-o", "json", input=lines).stdout)
+    assert len(from_table) == 2
+    assert from_table == from_stdin
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["url", "absent"], ["'absent'", "promoter", "flights"]),
+        (["predict", "absent"], ["'absent'", "flights"]),
+        (["promote", "flights", "v0"], ["v0", "there are: v2"]),
+        (["promote", "absent"], ["'absent'", "flights"]),
+        (["rollback", "flights"], ["flights has served no version before"]),
+        (["why", "nothing-like-it"], ["'nothing-like-it'", "headrace events"]),
+        (["dead-letters", "show", "absent"], ["'absent'"]),
+        (["drop", "absent.csv", "--dataset", "flights"], ["absent.csv"]),
+        (["drop", __file__, "--dataset", "flights"], [".csv"]),
+        (["drop", "absent.csv", "--dataset", "Not A Name"], ["Not A Name", "lower-case"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_failure_ends_with_1_and_says_what_there_is(served: Platform, words: list[str], named: list[str]) -> None:
+    done = served.call(*words, input='[{"distance": 1400, "hour": 17, "carrier": "B6"}]')
+    assert (done.returncode, done.stdout) == (1, "")
+    for word in named:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_row_that_does_not_fit_is_named(served: Platform) -> None:
+    done = served.call("predict", "flights", input='[{"distance": 1400, "hour": 17}]')
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "row 0 has no 'carrier'" in done.stderr
+
+
+def test_an_event_that_breaks_the_contract_never_leaves(served: Platform) -> None:
+    event = {"specversion": "1.0", "id": "broken", "source": "/test", "subject": "flights"}
+    event["type"] = "dev.headrace.prediction.requested.v1"
+    done = served.call("send", "-", input=json.dumps(event | {"data": {"model": "flights"}}))  # type: ignore[operator]
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "data.inputs is missing" in done.stderr
+    assert "broken" not in served.run("events", "-o", "json")
+
+
+def test_a_parameter_without_a_value_is_misuse(served: Platform, tmp_path: Path) -> None:
+    file = flights_csv(tmp_path / "february.csv", rows=30)
+    done = served.call("drop", str(file), "--dataset", "flights", "--parameter", "n_estimators")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'n_estimators' is not KEY=VALUE" in done.stderr
