@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from headrace import screen
 from headrace.place import Place
 
 CONDITIONED = ("Service", "Broker", "Trigger", "JobSink", "ContainerSource")
@@ -66,17 +65,6 @@ def report(place: Place) -> Report:
     shares = dict(_shares(cluster.list("Service")))
     scales = tuple(_scale(o, shares) for o in cluster.list("PodAutoscaler"))
     return Report(parts, scales, tuple(job(o) for o in cluster.list("Job")))
-
-
-def show(report: Report) -> None:
-    screen.table(["KIND", "NAME", "READY", "REASON"], [[p.kind, p.name, p.ready, p.reason] for p in report.parts])
-    if report.scales:
-        screen.say("")
-        rows = [[s.revision, s.traffic, s.desired, s.actual, s.reason] for s in report.scales]
-        screen.table(["REVISION", "TRAFFIC %", "DESIRED", "ACTUAL", "REASON"], rows)
-    if report.jobs:
-        screen.say("")
-        screen.table(["JOB", "STATE", "REASON"], [[j.name, j.state, j.reason] for j in report.jobs])
 
 
 def condition(o: dict[str, Any], type: str) -> dict[str, Any]:

@@ -131,7 +131,14 @@ def noun(entry: Entry) -> str:
 
 
 def describe(entry: Entry) -> str:
-    """One event as a sentence."""
+    """One event as a sentence, also one whose data breaks its contract: anybody may post anything."""
+    try:
+        return _sentence(entry)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return f"{entry.type} about {entry.subject}, with data that breaks its contract"
+
+
+def _sentence(entry: Entry) -> str:
     data = entry.data
     match entry.type:
         case contract.DatasetArrived.TYPE:

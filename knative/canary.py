@@ -184,10 +184,7 @@ def _decide_watching(state: Canary, seen: Observation, in_phase_s: float, limits
     probes = seen.probes_ok + seen.probes_failed
     if seen.probes_failed > limits.max_probes_failed and seen.probes_failed > probes / 10:
         return Decision("roll_back", f"{seen.probes_failed} of {probes} probes got no answer")
-    if (
-        canary.requests >= limits.min_requests
-        and canary.error_share > champion.error_share + limits.max_error_share
-    ):
+    if canary.requests >= limits.min_requests and canary.error_share > champion.error_share + limits.max_error_share:
         return Decision(
             "roll_back",
             f"{canary.errors} of {canary.requests} requests failed ({canary.error_share:.1%}); "

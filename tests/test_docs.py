@@ -282,7 +282,10 @@ def _package_files() -> set[str]:
 
 def test_every_example_for_developers_works_as_it_is_shown(running: Platform, tmp_path: Path) -> None:
     running.train(tmp_path)
-    environ = running.environ | {"URL": running.run("url", "flights").strip(), "BROKER": running.run("url", "broker").strip()}
+    environ = running.environ | {
+        "URL": running.run("url", "flights").strip(),
+        "BROKER": running.run("url", "broker").strip(),
+    }
     examples = [b for b in documents.blocks(DOCS / "developers.md") if b.mark == "run"]
     assert len(examples) >= 8
     for example in examples:

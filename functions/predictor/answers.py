@@ -17,6 +17,7 @@ from eventing.errors import HeadraceError, Rejected, RetryLater
 from monitoring import metrics
 
 if TYPE_CHECKING:
+    from functions.package import Signature
     from functions.predictor.catalog import Catalog
 
 BAD_REQUEST, NOT_FOUND, TOO_LARGE, UNSUPPORTED_MEDIA, FAILED, UNSUPPORTED, UNAVAILABLE = (
@@ -30,6 +31,7 @@ BAD_REQUEST, NOT_FOUND, TOO_LARGE, UNSUPPORTED_MEDIA, FAILED, UNSUPPORTED, UNAVA
 )
 JSON_CONTENT_TYPE = "application/json"
 MAX_FAULTS = 20  # enough to mend a request by; the rest is counted
+MAX_NAMES, MAX_RANGES = 40, 8  # of inputs, of rows in one fault
 
 _PROBE = "HTTP_" + metrics.PROBE_HEADER.upper().replace("-", "_")
 
@@ -81,6 +83,28 @@ class Route:
     path: str
     handle: Callable[..., Answer]
     predicts: bool = False
+
+
+def misfit(signature: Signature, faults: Sequence[str]) -> Refusal:
+    """The refusal of a request whose tensors do not fit: every fault, and which inputs would."""
+    names = [spec.name for spec in signature.inputs]
+    inputs = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+    return Refusal(BAD_REQUEST, f"the request does not fit the model, whose inputs are {inputs}", faults)
+
+
+def ranges(rows: Sequence[int]) -> str:
+    """Ascending row numbers in words: `row 3`, `rows 0-2, 5 and 7-1000`, cut where they are many."""
+    runs: list[tuple[int, int]] = []
+    for row in rows:
+        if runs and row == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], row)
+        else:
+            runs.append((row, row))
+    words = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:MAX_RANGES]]
+    if rest := sum(last - first + 1 for first, last in runs[MAX_RANGES:]):
+        words.append(f"{rest} more")
+    told = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
+    return f"row{'s' if len(rows) > 1 else ''} {told}"
 
 
 def is_probe(environ: Environ) -> bool:

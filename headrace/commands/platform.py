@@ -80,7 +80,7 @@ def status(context: typer.Context, output: options.Json = Output.text) -> None:
     if output is Output.json:
         screen.json_line(report.to_json())
     else:
-        of_status.show(report)
+        _show(report)
     if not report.healthy:
         raise typer.Exit(1)
 
@@ -109,3 +109,14 @@ def demo(
     from headrace import demo as of_demo  # only it needs the flights
 
     raise typer.Exit(of_demo.run(keep=keep, port=port))
+
+
+def _show(report: of_status.Report) -> None:
+    screen.table(["KIND", "NAME", "READY", "REASON"], [[p.kind, p.name, p.ready, p.reason] for p in report.parts])
+    if report.scales:
+        screen.say("")
+        rows = [[s.revision, s.traffic, s.desired, s.actual, s.reason] for s in report.scales]
+        screen.table(["REVISION", "TRAFFIC %", "DESIRED", "ACTUAL", "REASON"], rows)
+    if report.jobs:
+        screen.say("")
+        screen.table(["JOB", "STATE", "REASON"], [[j.name, j.state, j.reason] for j in report.jobs])

@@ -39,7 +39,7 @@ from headrace import config
 from headrace.local import platform_state
 from headrace.local.addresses import Addresses
 from headrace.local.api.api import KubernetesAPI
-from headrace.local.console import Console
+from headrace.local.console.console import Console
 from headrace.local.controllers.reconciler import Reconciler
 from headrace.local.events.broker import Broker
 from headrace.local.events.job_sink import JobSinks
@@ -251,7 +251,7 @@ def _token(path: Path) -> str:
 def _write_private(path: Path, text: str) -> None:
     """Whole or not at all, and for the owner's eyes alone."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
+    with os.fdopen(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
         f.write(text)
         f.flush()
         os.fsync(f.fileno())

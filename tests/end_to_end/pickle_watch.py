@@ -81,4 +81,4 @@ def told(folder: Path) -> list[str]:
 def starts(folder: Path) -> set[str]:
     """The modules of the processes that were watched."""
     lines = Path(f"{record(folder)}.starts").read_text().splitlines()
-    return {line.split()[1] for line in lines if len(line.split()) > 1}
+    return {words[2] for line in lines if (words := line.split())[1:2] == ["-m"]}

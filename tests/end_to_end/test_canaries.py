@@ -100,10 +100,10 @@ class Crowd:
         over = threading.Event()
 
         def ask() -> None:
-            rows = tables.questions(20, seed=82)
+            rows = tables.questions(tables.MANY, seed=82)
             number = 0
             while not over.wait(0.05):
-                answer: Answer = self._house.ask(MODEL, [rows[number % 20]])
+                answer: Answer = self._house.ask(MODEL, [rows[number % tables.MANY]])
                 self.statuses[answer.status] += 1
                 number += 1
 
@@ -163,7 +163,7 @@ def test_two_challengers_at_once_never_interleave(house: House, file: Callable[[
         drops = [house.drop(first, MODEL), house.drop(last, MODEL)]
         verdicts = [house.verdict_on(drop) for drop in drops]
         trained = [e for e in house.entries(type=ModelTrained.TYPE) if e.cause in drops]
-        until("the end of the canaries", lambda: CANARY not in house.get("ksvc", MODEL)["metadata"]["annotations"])
+        until("the end of the canaries", lambda: _rollout(house.get("ksvc", MODEL)) is None)
     assert len(trained) == 2
     assert {v.type for v in verdicts} <= VERDICTS
     told = [e.data["version"] for e in sorted(verdicts, key=lambda e: e.seq)]

@@ -25,7 +25,6 @@ from tests.end_to_end.house import VERDICTS, House, prediction_requested, traine
 
 KILLS = 10
 SEED = 20261123  # of the random moments; the machine's own are beyond control
-QUESTIONS = 5000  # different ones: the same few over and over would be a drift, and start trainings of its own
 POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
 DELIVERED = "delivered"
 
@@ -43,7 +42,7 @@ class Asker:
 
     def __init__(self, house: House, model: str, name: str) -> None:
         self._house, self._model, self._name = house, model, name
-        self._rows = tables.questions(QUESTIONS, seed=101)
+        self._rows = tables.questions(tables.MANY, seed=101)
         self.acknowledged: list[str] = []
         self.answered = 0
 
@@ -64,7 +63,7 @@ class Asker:
         for number in itertools.count():
             if over.wait(pause_s):
                 return
-            event = prediction_requested(f"{self._name}-{number}", self._model, self._rows[number % QUESTIONS])
+            event = prediction_requested(f"{self._name}-{number}", self._model, self._rows[number % tables.MANY])
             try:
                 if self._house.send(event) == 202:
                     self.acknowledged.append(event["id"])
@@ -76,7 +75,7 @@ class Asker:
             if over.wait(pause_s):
                 return
             try:
-                self.answered += self._house.ask(self._model, [self._rows[number % QUESTIONS]]).status == 200
+                self.answered += self._house.ask(self._model, [self._rows[number % tables.MANY]]).status == 200
             except OSError:
                 continue
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,38 @@ def served(running: Platform, tmp_path_factory: pytest.TempPathFactory) -> Platf
     return running
 
 
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Typed = Callable[..., Done]
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """`typed(platform, *words, input=…)`: the entry point in this process, for starting one takes longer than the test."""
+
+    def run(platform: Platform, *words: str, input: str = "") -> Done:
+        for key in [k for k in os.environ if k.startswith("HEADRACE_")]:
+            monkeypatch.delenv(key)
+        monkeypatch.setenv("HEADRACE_HOME", str(platform.home))
+        monkeypatch.setattr(sys, "argv", ["headrace", *words])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(input.encode())))
+        status: Any = 0
+        try:
+            cli.main()
+        except SystemExit as e:
+            status = e.code or 0
+        return Done(status, *capsys.readouterr())
+
+    return run
+
+
 # ---------------------------------------------------------------- help
 
 
@@ -63,10 +99,10 @@ def test_an_option_has_a_variable_of_its_name(words: tuple[str, ...]) -> None:
             assert str(parameter.envvar).startswith("HEADRACE_"), parameter.opts
 
 
-def test_without_a_command_it_says_which_there_are(nowhere: Platform) -> None:
-    done = nowhere.call()
-    assert done.returncode == 2
-    assert "Commands:" in done.stdout + done.stderr
+def test_without_a_command_it_says_which_there_are(typed: Typed, nowhere: Platform) -> None:
+    done = typed(nowhere)
+    assert done.status == 2
+    assert "Commands:" in done.out + done.err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -87,20 +123,22 @@ def test_a_shell_can_complete_it(shell: str) -> None:
         (["drop", "a.csv"], "--dataset"),
         (["events", "-o", "yaml"], "'yaml'"),
         (["train", "absent.csv", "--trainer", "random_forest"], "absent.csv"),
-        (["up", "--port", "99999"], "99999"),
-        (["up", "--set", "CANARY"], "'CANARY' is not KEY=VALUE"),
-        (["up", "--image", "=python"], "'=python' is not KEY=VALUE"),
+        (["up", "--detach", "--port", "99999"], "65535"),
+        (["up", "--detach", "--set", "CANARY"], "'CANARY' is not KEY=VALUE"),
+        (["up", "--detach", "--image", "=python"], "'=python' is not KEY=VALUE"),
         (["send", "absent.json"], "absent.json: No such file"),
         (["--kubeconfig", "absent", "status"], "HEADRACE_KUBECONFIG is 'absent'"),
         (["--home", __file__, "status"], "expected a folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_misuse_ends_with_2_and_says_what_was_seen(nowhere: Platform, words: list[str], named: str) -> None:
-    done = nowhere.call(*words)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert named in done.stderr
-    assert "Traceback" not in done.stderr
+def test_misuse_ends_with_2_and_says_what_was_seen(
+    typed: Typed, nowhere: Platform, words: list[str], named: str
+) -> None:
+    done = typed(nowhere, *words)
+    assert (done.status, done.out) == (2, "")
+    assert named in done.err
+    assert "Traceback" not in done.err
     assert not nowhere.home.exists()
 
 
@@ -108,17 +146,17 @@ def test_misuse_ends_with_2_and_says_what_was_seen(nowhere: Platform, words: lis
 
 
 @pytest.mark.parametrize("words", [["status"], ["models", "-o", "json"], ["url", "broker"], ["why", "x"]], ids=" ".join)
-def test_without_a_platform_it_says_how_to_start_one(nowhere: Platform, words: list[str]) -> None:
-    done = nowhere.call(*words)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "start one with `headrace up`" in done.stderr
-    assert str(nowhere.home) in done.stderr
+def test_without_a_platform_it_says_how_to_start_one(typed: Typed, nowhere: Platform, words: list[str]) -> None:
+    done = typed(nowhere, *words)
+    assert (done.status, done.out) == (1, "")
+    assert "start one with `headrace up`" in done.err
+    assert str(nowhere.home) in done.err
 
 
-def test_stopping_what_does_not_run_is_no_failure(nowhere: Platform) -> None:
-    done = nowhere.call("down")
-    assert done.returncode == 0
-    assert "no platform runs" in done.stdout
+def test_stopping_what_does_not_run_is_no_failure(typed: Typed, nowhere: Platform) -> None:
+    done = typed(nowhere, "down")
+    assert done.status == 0
+    assert "no platform runs" in done.out
 
 
 def test_a_port_that_is_taken_is_said_so_without_a_log_line_around_it(nowhere: Platform) -> None:
@@ -146,8 +184,8 @@ def test_the_home_may_be_named_after_the_command(running: Platform, nowhere: Pla
 
 
 @pytest.mark.parametrize("what", ["broker", "jobsink/random-forest", "console", "api", "promoter"])
-def test_url_prints_one_url_and_nothing_else(running: Platform, what: str) -> None:
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+\S*\n", running.run("url", what))
+def test_url_prints_one_url_and_nothing_else(typed: Typed, running: Platform, what: str) -> None:
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+\S*\n", typed(running, "url", what).out)
 
 
 @pytest.mark.parametrize(
@@ -162,18 +200,20 @@ def test_url_prints_one_url_and_nothing_else(running: Platform, what: str) -> No
     ],
     ids=" ".join,
 )
-def test_what_prints_data_prints_json_on_request(served: Platform, tmp_path: Path, words: list[str]) -> None:
-    version = json.loads(served.run("models", "-o", "json"))[0]["version"]
+def test_what_prints_data_prints_json_on_request(
+    typed: Typed, served: Platform, tmp_path: Path, words: list[str]
+) -> None:
+    version = json.loads(typed(served, "models", "-o", "json").out)[0]["version"]
     rows = tmp_path / "rows.json"
     rows.write_text('[{"distance": 1400, "hour": 17, "carrier": "B6"}]', encoding="utf-8")
     filled = [word.format(version=version, rows=rows) for word in words]
-    lines = served.run(*filled, "-o", "json").splitlines()
+    lines = typed(served, *filled, "-o", "json").out.splitlines()
     assert lines
     assert all(isinstance(json.loads(line), dict | list) for line in lines)
 
 
 def test_waiting_for_content_known_already_tells_it_again_and_draws_no_bar(served: Platform, tmp_path: Path) -> None:
-    """The same file once more: the events that followed its first drop, as JSON lines, and silence on stderr."""
+    """The same file: what followed its first drop, as JSON lines, and silence on stderr."""
     served.train(tmp_path)
     words = ("--dataset", "flights", "--target", "late", "--parameter", "n_estimators=10", "--wait", "-o", "json")
     done = served.call("drop", str(tmp_path / "january.csv"), *words)
@@ -209,18 +249,20 @@ def test_rows_come_from_csv_json_lines_or_stdin_alike(served: Platform, tmp_path
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_failure_ends_with_1_and_says_what_there_is(served: Platform, words: list[str], named: list[str]) -> None:
-    done = served.call(*words, input='[{"distance": 1400, "hour": 17, "carrier": "B6"}]')
-    assert (done.returncode, done.stdout) == (1, "")
+def test_a_failure_ends_with_1_and_says_what_there_is(
+    typed: Typed, served: Platform, words: list[str], named: list[str]
+) -> None:
+    done = typed(served, *words, input='[{"distance": 1400, "hour": 17, "carrier": "B6"}]')
+    assert (done.status, done.out) == (1, "")
     for word in named:
-        assert word in done.stderr
-    assert "Traceback" not in done.stderr
+        assert word in done.err
+    assert "Traceback" not in done.err
 
 
-def test_a_row_that_does_not_fit_is_named(served: Platform) -> None:
-    done = served.call("predict", "flights", input='[{"distance": 1400, "hour": 17}]')
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "row 0 has no 'carrier'" in done.stderr
+def test_a_row_that_does_not_fit_is_named(typed: Typed, served: Platform) -> None:
+    done = typed(served, "predict", "flights", input='[{"distance": 1400, "hour": 17}]')
+    assert (done.status, done.out) == (1, "")
+    assert "row 0 has no 'carrier'" in done.err
 
 
 def test_an_event_that_breaks_the_contract_never_leaves(served: Platform) -> None:
@@ -232,8 +274,8 @@ def test_an_event_that_breaks_the_contract_never_leaves(served: Platform) -> Non
     assert "broken" not in served.run("events", "-o", "json")
 
 
-def test_a_parameter_without_a_value_is_misuse(served: Platform, tmp_path: Path) -> None:
+def test_a_parameter_without_a_value_is_misuse(typed: Typed, served: Platform, tmp_path: Path) -> None:
     file = flights_csv(tmp_path / "february.csv", rows=30)
-    done = served.call("drop", str(file), "--dataset", "flights", "--parameter", "n_estimators")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "'n_estimators' is not KEY=VALUE" in done.stderr
+    done = typed(served, "drop", str(file), "--dataset", "flights", "--parameter", "n_estimators")
+    assert (done.status, done.out) == (2, "")
+    assert "'n_estimators' is not KEY=VALUE" in done.err

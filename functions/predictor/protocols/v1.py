@@ -11,7 +11,7 @@ Source: tensorflow.org/tfx/serving/api_rest; kserve python/kserve/kserve/protoco
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -27,7 +27,9 @@ from functions.predictor.answers import (
     Route,
     is_probe,
     json_answer,
+    misfit,
     parse,
+    ranges,
 )
 from functions.predictor.catalog import Catalog, Prediction, Query, Served
 from functions.tensors import Array
@@ -57,7 +59,7 @@ def decode(signature: Signature, request: Mapping[str, Any]) -> tuple[Query, boo
     columns = "inputs" in request
     inputs, rows = (_from_columns if columns else _from_rows)(signature, request, faults)
     if faults:
-        raise Refusal(BAD_REQUEST, "the request does not fit the model", faults)
+        raise misfit(signature, faults)
     return Query(inputs, rows), columns
 
 
@@ -86,23 +88,30 @@ def _from_rows(signature: Signature, request: Mapping[str, Any], faults: list[st
     if len(specs) == 1 and not any(isinstance(row, dict) and row.keys() != {"b64"} for row in rows):
         return {specs[0].name: tensors.array(specs[0], rows, _shape(specs[0], rows), faults)}, len(rows)
     columns: dict[str, list[Any]] = {spec.name: [] for spec in specs}
+    misfits: dict[str, list[int]] = {}  # a table's fault is in every row of it: told once, with the rows
     for number, row in enumerate(rows):
         if isinstance(row, dict):
-            missing = [name for name in columns if name not in row]
-            unknown = [name for name in row if name not in columns]
-            faults += [f"row {number} has no {name!r}; null says that a value is missing" for name in missing]
-            faults += [f"row {number} has {name!r:.60}; the signature has no such input" for name in unknown]
+            if row.keys() != columns.keys():
+                for fault in dict.fromkeys(_misfits(row, columns)):  # two long names may read alike
+                    misfits.setdefault(fault, []).append(number)
             for name, column in columns.items():
                 column.append(row.get(name))
         elif isinstance(row, list) and len(row) == len(specs):
             for column, value in zip(columns.values(), row, strict=True):
                 column.append(value)
         else:
-            names = ", ".join(columns)
-            faults.append(f"row {number} is {tensors.seen(row)}; expected an object or a list of {len(specs)}: {names}")
-    if faults:
+            fault = f"a row is {tensors.seen(row)}, not an object or a list of {len(specs)}"
+            misfits.setdefault(fault, []).append(number)
+    if misfits:
+        faults += [f"{fault} ({ranges(numbers)})" for fault, numbers in misfits.items()]
         return {}, 0
     return _arrays(specs, columns, len(rows), faults), len(rows)
+
+
+def _misfits(given: Mapping[str, Any], names: Collection[str]) -> Iterator[str]:
+    """What is wrong with the names that are given: one sentence for each."""
+    yield from (f"{name!r} is missing; null says that a value is" for name in names if name not in given)
+    yield from (f"{name!r:.60} is no input of this model" for name in given if name not in names)
 
 
 def _from_columns(signature: Signature, request: Mapping[str, Any], faults: list[str]) -> tuple[dict[str, Array], int]:
@@ -113,17 +122,17 @@ def _from_columns(signature: Signature, request: Mapping[str, Any], faults: list
     if not isinstance(columns, dict):
         faults.append(f"'inputs' is {tensors.seen(columns)}; expected an object with a list for each input")
         return {}, 0
-    names = {spec.name for spec in specs}
-    faults += [f"input {name!r} is missing" for name in names if name not in columns]
-    faults += [f"input {name!r:.60} is not in the signature" for name in columns if name not in names]
-    for name in names & columns.keys():
-        if not isinstance(columns[name], list) or not columns[name]:
+    names = [spec.name for spec in specs]
+    if columns.keys() != set(names):
+        faults += _misfits(columns, names)
+    for name in names:
+        if name in columns and not (isinstance(columns[name], list) and columns[name]):
             faults.append(f"input {name!r} is {tensors.seen(columns[name])}; expected a list with a value for each row")
     if faults:
         return {}, 0
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
-        faults.append(f"the inputs differ in their number of rows: {lengths}")
+        faults.append(f"the inputs differ in their number of rows: {lengths!s:.300}")
         return {}, 0
     rows = next(iter(lengths.values()))
     return _arrays(specs, columns, rows, faults), rows

@@ -26,6 +26,7 @@ from functions.predictor.answers import (
     Route,
     is_probe,
     json_answer,
+    misfit,
     parse,
 )
 from functions.predictor.catalog import Catalog, Prediction, Query, Served
@@ -61,12 +62,12 @@ def decode(signature: Signature, request: Mapping[str, Any]) -> Query:
         elif (shape := _shape(spec, tensor, faults)) is not None:
             inputs[spec.name] = tensors.array(spec, tensor["data"], shape, faults)
             rows[spec.name] = shape[0] if shape else 1
-    faults += [f"input {name!r:.60} is not in the signature" for name in tensors_by_name]
+    faults += [f"input {name!r:.60} is no input of this model" for name in tensors_by_name]
     if not faults and len(set(rows.values())) > 1:
-        faults.append(f"the inputs differ in their number of rows: {rows}")
+        faults.append(f"the inputs differ in their number of rows: {rows!s:.300}")
     outputs = _outputs(signature, request.get("outputs"), faults)
     if faults:
-        raise Refusal(BAD_REQUEST, "the request does not fit the model", faults)
+        raise misfit(signature, faults)
     return Query(inputs, next(iter(rows.values()), 1), outputs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -19,7 +20,9 @@ from typing import Any
 import pytest
 
 from eventing import contract
+from functions.promoter import watch
 from functions.store import Store
+from monitoring import metrics
 from tests.functions import packages
 from tests.functions.predictor import predictors
 
@@ -83,11 +86,11 @@ def test_each_phase_of_the_start_is_a_metric_and_one_line_of_the_log(store: str)
     with predictors.running(store) as predictor:
         predictor.until_ready()
         predictor.ask(PREDICT, ASK)
-        metrics = predictor.ask("/metrics")[1]
+        shown = predictor.ask("/metrics")[1]
         for phase in ("interpreter", "imports", "fetch", "load", "self_test", "ready", "first_answer"):
-            assert f'headrace_start_seconds{{phase="{phase}"}}' in metrics
+            assert f'headrace_start_seconds{{phase="{phase}"}}' in shown
         assert any("is ready; seconds by phase: interpreter" in line for line in predictor.log)
-        assert f'headrace_model_info{{model="flights",revision="",version="{packages.VERSION}"}} 1.0' in metrics
+        assert f'headrace_model_info{{model="flights",revision="",version="{packages.VERSION}"}} 1.0' in shown
 
 
 def test_it_is_one_process_that_dies_whole_with_a_sigkill(store: str) -> None:
@@ -110,6 +113,14 @@ def test_a_drain_fails_readiness_at_once_and_answers_what_still_arrives(store: s
         for _ in range(20):
             assert predictor.ask(PREDICT, ASK)[0] == 200
         assert predictor.process.wait(predictors.DEADLINE_S) == 0
+
+
+def test_a_second_sigterm_cuts_the_drain_short(store: str) -> None:
+    with predictors.running(store, HEADRACE_DRAIN_S="600") as predictor:
+        predictor.until_ready()
+        predictor.process.send_signal(signal.SIGTERM)
+        predictors.until(lambda: predictor.ask("/v2/health/ready")[0] == 503)
+        assert predictor.stop() == 0
 
 
 def test_no_request_fails_while_it_drains_under_load(store: str) -> None:
@@ -205,6 +216,22 @@ def test_a_prediction_over_http_is_told_to_the_sink(store: str) -> None:
         assert data["answers"]["label"] == [p["label"] for p in answer["predictions"]]
         assert data["features"]["carrier"] == [row["carrier"] for row in packages.ROWS]
         assert (data["rows"], data["version"], data["revision"]) == (5, packages.VERSION, "flights-00001")
+
+
+def test_a_probe_is_answered_and_counted_as_one_and_told_to_nobody(store: str) -> None:
+    with _sink() as (url, taken), predictors.running(store, K_SINK=url) as predictor:
+        predictor.until_ready()
+        probe = {metrics.PROBE_HEADER: "promoter"}
+        answers = [predictor.ask(PREDICT, ASK, headers)[1] for headers in (probe, {}, probe)]
+        assert answers[0] == answers[1] == answers[2]
+        text = predictor.ask("/metrics")[1]
+        reading = watch.read_metrics(text, "flights")
+        assert reading is not None
+        assert (reading.requests, reading.probes, reading.errors) == (1, 2, 0)
+        assert reading.seconds[math.inf] == 3
+        assert 'headrace_rows_total{model="flights"} 15.0' in text
+        assert predictor.stop() == 0
+    assert len(taken) == 1
 
 
 def test_samples_that_wait_are_told_before_the_process_ends(store: str) -> None:

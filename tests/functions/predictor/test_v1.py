@@ -78,13 +78,31 @@ def test_the_version_may_be_named(client: Client) -> None:
 def test_every_fault_of_the_rows_is_named_at_once(client: Client) -> None:
     error = _error(client, {"instances": [{"distance": 1, "dely": 2, "carrier": "AA"}, [1, 2], 5]})
     for part in (
-        "row 0 has no 'delay'",
-        "row 0 has 'dely'",
-        "row 1 is a list of 2",
-        "row 2 is 5",
-        "distance, delay, carrier",
+        "whose inputs are distance, delay, carrier:",
+        "'delay' is missing; null says that a value is (row 0)",
+        "'dely' is no input of this model (row 0)",
+        "a row is a list of 2, not an object or a list of 3 (row 1)",
+        "a row is 5, not an object or a list of 3 (row 2)",
     ):
         assert part in error
+
+
+def test_a_fault_of_every_row_is_told_once_with_the_rows(client: Client) -> None:
+    """A table that still has its target column, say."""
+    row = packages.ROWS[0]
+    rows = [row | {"late": 1}] * 3 + [row] + [row | {"late": 1, "day": 2}] * 996
+    error = _error(client, {"instances": rows})
+    assert error.endswith(
+        ": 'late' is no input of this model (rows 0-2 and 4-999); 'day' is no input of this model (rows 4-999)"
+    )
+
+
+def test_an_error_stays_short_however_much_is_wrong(client: Client) -> None:
+    rows = [packages.ROWS[0] | {f"{n}{'x' * 500}" if n % 2 else "late": 1} for n in range(100)]
+    error = _error(client, {"instances": rows})
+    assert "(rows 0, 2, 4, 6, 8, 10, 12, 14 and 42 more)" in error
+    assert error.endswith("and 31 more")
+    assert len(error) < 3000
 
 
 def test_every_value_that_does_not_fit_is_named_with_its_row_and_input(client: Client) -> None:

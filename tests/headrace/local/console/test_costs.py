@@ -5,7 +5,7 @@ from typing import Any
 import prometheus_client
 import pytest
 
-from headrace.local import costs
+from headrace.local.console import costs
 from headrace.local.gateway.request_metrics import RequestMetrics
 from headrace.local.objects.objects import Objects
 

@@ -22,7 +22,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from eventing import contract
 from functions.store import Serving, Store
 from headrace import config, journal
-from headrace.local.console import Console, Event, timeline
+from headrace.local.console.console import Console
+from headrace.local.console.timeline import Event, timeline
 from headrace.local.events.journal import Journal, Query, Taken
 from headrace.local.events.stored_event import StoredEvent
 from headrace.local.gateway.request_metrics import RequestMetrics

@@ -1,0 +1,1 @@
+"""The laptop's page for people without kubectl, and the figures on it."""
