@@ -13,12 +13,12 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import quote, unquote_to_bytes
 
 import orjson
-from cloudevents.core.bindings.http import HTTPMessage
 from cloudevents.core.v1.event import CloudEvent
 
 from eventing.errors import Rejected
@@ -35,6 +35,14 @@ _JSON = re.compile(r"(?:application|text)/(?:[a-z0-9.\-]+\+)?json")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
 # All printable ASCII but space, double quote and percent stays as it is (section 3.1.3.2).
 _SAFE = "".join(c for c in map(chr, range(0x21, 0x7F)) if c not in '"%')
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPMessage:
+    """What any client or framework can send. The SDK has the same; to import it costs a start 18 ms (dateutil)."""
+
+    headers: dict[str, str]
+    body: bytes
 
 
 class NotAnEvent(Rejected):

@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import flask
-from cloudevents.core.bindings.http import HTTPMessage
 from cloudevents.core.v1.event import CloudEvent
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -155,7 +154,7 @@ def _answer(mode: str, replies: Sequence[CloudEvent]) -> Response:
     return _response(binding.to_structured(replies[0]) if mode else binding.to_binary(replies[0]))
 
 
-def _response(message: HTTPMessage) -> Response:
+def _response(message: binding.HTTPMessage) -> Response:
     response = Response(message.body, headers=message.headers)
     # Without this, werkzeug would declare data without a type as text/html, and the reader believe it.
     if "content-type" not in message.headers:

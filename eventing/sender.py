@@ -18,7 +18,6 @@ from contextlib import closing
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from cloudevents.core.bindings.http import HTTPMessage
 from cloudevents.core.v1.event import CloudEvent
 
 from eventing import binding, contract
@@ -133,7 +132,7 @@ class Sender:
         for connection in idle:
             connection.close()
 
-    def _post(self, message: HTTPMessage) -> CloudEvent | None:
+    def _post(self, message: binding.HTTPMessage) -> CloudEvent | None:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         if connection is not None:
@@ -152,7 +151,7 @@ class Sender:
             connection.close()
             raise RetryLater(f"the sink {self.sink} gave no answer: {e or type(e).__name__}") from e
 
-    def _exchange(self, connection: http.client.HTTPConnection, message: HTTPMessage) -> CloudEvent | None:
+    def _exchange(self, connection: http.client.HTTPConnection, message: binding.HTTPMessage) -> CloudEvent | None:
         connection.request("POST", self._target, message.body, {**message.headers, "prefer": "reply"})
         with closing(connection.getresponse()) as response:
             body = response.read(MAX_REPLY_BYTES + 1)

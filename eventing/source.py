@@ -58,7 +58,7 @@ class Settings:
     trainer: str = landing.DEFAULT_TRAINER
     """HEADRACE_TRAINER: the trainer that learns what is dropped here."""
     max_bytes: int = landing.MAX_BYTES
-    """HEADRACE_MAX_FILE_BYTES: the largest file that is taken."""
+    """HEADRACE_MAX_DATASET_BYTES: the largest file that is taken."""
     poll_s: float = 1.0
     """HEADRACE_POLL_S: seconds between two looks at the folder."""
     settle_s: float = 2.0
@@ -74,7 +74,7 @@ class Settings:
             store=settings.text(environ, "HEADRACE_STORE", "the store's fsspec URL, such as file:///var/headrace"),
             sink=settings.text(environ, "K_SINK", "the URL that takes the events"),
             trainer=settings.text(environ, "HEADRACE_TRAINER", "a trainer's name", landing.DEFAULT_TRAINER),
-            max_bytes=settings.whole_number(environ, "HEADRACE_MAX_FILE_BYTES", landing.MAX_BYTES, 1, 2**40),
+            max_bytes=settings.whole_number(environ, "HEADRACE_MAX_DATASET_BYTES", landing.MAX_BYTES, 1, 2**40),
             poll_s=settings.number(environ, "HEADRACE_POLL_S", 1.0, 0.05, 3600),
             settle_s=settings.number(environ, "HEADRACE_SETTLE_S", 2.0, 0.0, 3600),
             extensions=_overrides(environ.get("K_CE_OVERRIDES", "")),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eventing import contract, sender, source
+from eventing import contract, landing, sender, settings, source
+from eventing.errors import HeadraceError
 from headrace import journal
 from headrace.journal import Entry
 from headrace.place import Place
@@ -24,6 +26,7 @@ ENDS = frozenset(
         contract.TrainingFailed,
     )
 )
+PATIENCE_S = 900.0  # a training may sit between two steps for minutes; a day of silence is a fault
 GOOD_ENDS = frozenset({contract.ModelPromoted.TYPE})
 
 
@@ -50,7 +53,10 @@ def drop(
     """Copy `file` into the store and tell the Broker. Raises Rejected when the file cannot be learned from at first
     sight, RetryLater when the store or the Broker is away.
     """
-    arrived = source.land(file, dataset, place.store_url, trainer=trainer, target=target, parameters=parameters)
+    limit = settings.whole_number(place.values, "HEADRACE_MAX_DATASET_BYTES", landing.MAX_BYTES, 1, 2**40)
+    arrived = source.land(
+        file, dataset, place.store_url, trainer=trainer, target=target, parameters=parameters, max_bytes=limit
+    )
     event = source.arrived_event(arrived, datetime.now(UTC))
     known = next(iter(journal.read(place.journal_url, id=event.get_id(), limit=1)), None)
     after = last_seq(place)
@@ -63,12 +69,31 @@ def last_seq(place: Place) -> int:
     return max((e.seq for e in journal.read(place.journal_url, tail=1)), default=0)
 
 
-def consequences(place: Place, event_id: str, after: int = 0) -> Iterator[Entry]:
-    """Every event that follows from `event_id`, as it happens, the last being one of ENDS."""
+def consequences(
+    place: Place, event_id: str, after: int = 0, sha256: str | None = None, patience_s: float = PATIENCE_S
+) -> Iterator[Entry]:
+    """Every event that follows from `event_id`, as it happens, the last being one of ENDS.
+
+    sha256: of the dropped file. Content that another event brought before is not learned twice: then the training that
+    it led to is told again, under its first cause. Raises HeadraceError after `patience_s` without any news.
+    """
     chain = {event_id}
-    for entry in journal.read(place.journal_url, follow=True, after=after):
-        if entry.cause in chain and entry.id not in chain:
+    news = time.monotonic()
+    for entry in journal.follow(place.journal_url, after=after):
+        if entry is not None and entry.id not in chain and (entry.cause in chain or _learned_before(entry, sha256)):
             chain.add(entry.id)
+            news = time.monotonic()
             yield entry
             if entry.type in ENDS:
                 return
+        if time.monotonic() - news > patience_s:
+            raise HeadraceError(
+                f"nothing more came of {event_id} within {patience_s:.0f} s; `headrace status` tells which part is not "
+                f"ready, `headrace why {event_id}` what has happened so far"
+            )
+
+
+def _learned_before(entry: Entry, sha256: str | None) -> bool:
+    return (
+        sha256 is not None and entry.type == contract.ModelTrained.TYPE and entry.data.get("dataset_sha256") == sha256
+    )

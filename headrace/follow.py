@@ -26,14 +26,14 @@ def until_done(place: Place, dropped: Dropped, output: Output) -> bool:
     Of content that was dropped before, what was said then is told again, from the journal.
     """
     after = 0 if dropped.known else dropped.after
-    return follow(place, dropped.event_id, after, output)
+    return follow(place, dropped.event_id, after, output, dropped.arrived.sha256)
 
 
-def follow(place: Place, event_id: str, after: int, output: Output) -> bool:
+def follow(place: Place, event_id: str, after: int, output: Output, sha256: str | None = None) -> bool:
     """Tell every consequence of `event_id` until one that ends it; True for a good end."""
     with screen.progress() as bar:
         task = bar.add_task("waiting for the training Job", total=1.0)
-        for entry in dropping.consequences(place, event_id, after):
+        for entry in dropping.consequences(place, event_id, after, sha256):
             if entry.type == contract.TrainingProgressed.TYPE:
                 bar.update(task, completed=float(entry.data["done"]), description=str(entry.data["step"]))
             _show(entry, output)

@@ -58,19 +58,29 @@ class Entry:
         return CloudEvent(attributes, self.event.get("data"))
 
 
-def read(url: str, *, follow: bool = False, **query: str | int | None) -> Iterator[Entry]:
-    """The entries, oldest first; with `follow` it goes on as events come, until the reader leaves.
+def read(url: str, **query: str | int | None) -> Iterator[Entry]:
+    """The entries that are there, oldest first.
 
-    query: after (a seq), type, id, subject, causationid, limit. Raises HeadraceError when the journal does not answer.
+    query: after (a seq), tail (the newest so many), type, id, subject, causationid, limit. Raises HeadraceError when the
+    journal does not answer.
     """
+    return (e for e in _lines(url, query) if e is not None)
+
+
+def follow(url: str, **query: str | int | None) -> Iterator[Entry | None]:
+    """The entries that are there, then each as it comes, until the reader leaves; None every few seconds of silence.
+
+    query and errors: as for `read`.
+    """
+    return _lines(url, {**query, "follow": "true"})
+
+
+def _lines(url: str, query: Mapping[str, str | int | None]) -> Iterator[Entry | None]:
     wanted = {k: v for k, v in query.items() if v is not None}
-    if follow:
-        wanted["follow"] = "true"
     try:
         with urllib.request.urlopen(f"{url}?{urlencode(wanted)}", timeout=READ_S) as answer:
             for line in answer:
-                if line.strip():
-                    yield entry(json.loads(line))
+                yield entry(json.loads(line)) if line.strip() else None
     except urllib.error.HTTPError as e:
         raise HeadraceError(f"the journal at {url} answered {e.code}: {e.read(500).decode(errors='replace')}") from e
     except (urllib.error.URLError, TimeoutError, ConnectionError) as e:

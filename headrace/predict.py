@@ -8,10 +8,11 @@ import json
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from eventing.errors import HeadraceError, Rejected
+from eventing.errors import HeadraceError, Misconfigured, Rejected
 from headrace.place import Place
 
 ANSWER_S = 120.0  # from zero: a process, its imports, a model from the store
@@ -28,7 +29,7 @@ def read_rows(where: str) -> list[Row]:
     try:
         text = sys.stdin.read() if where == "-" else Path(where).read_text(encoding="utf-8-sig")
     except OSError as e:
-        raise HeadraceError(f"{where}: {e.strerror}") from e
+        raise Misconfigured("--rows", where, f"a file that can be read ({e.strerror})") from e
     except UnicodeDecodeError as e:
         raise Rejected(f"{where} is not UTF-8 text: {e}") from e
     stripped = text.lstrip()
@@ -47,6 +48,8 @@ def read_rows(where: str) -> list[Row]:
 
 def predict(place: Place, model: str, rows: list[Row]) -> list[dict[str, Any]]:
     """One answer per row, in their order: the model's outputs by name. Raises HeadraceError with the server's words."""
+    if model not in (served := place.store.models()):
+        raise HeadraceError(f"there is no model {model!r}; there are: {', '.join(served) or 'none yet'}")
     url = f"{place.url(model)}/v1/models/{model}:predict"
     answers: list[dict[str, Any]] = []
     for begin in range(0, len(rows), CHUNK):
@@ -54,6 +57,21 @@ def predict(place: Place, model: str, rows: list[Row]) -> list[dict[str, Any]]:
         for prediction in _post(url, body)["predictions"]:
             answers.append(prediction if isinstance(prediction, dict) else {"prediction": prediction})
     return answers
+
+
+def columns_only(rows: list[Row], inputs: Collection[str]) -> tuple[list[Row], list[str]]:
+    """The rows without the columns that are no inputs, and which those were: a file of examples holds the answer too."""
+    others = sorted({name for row in rows if isinstance(row, dict) for name in row} - set(inputs))
+    kept = [{k: v for k, v in row.items() if k in inputs} if isinstance(row, dict) else row for row in rows]
+    return kept, others
+
+
+def inputs(place: Place, model: str) -> tuple[str, ...]:
+    """The names of the inputs of the version that serves; empty where the store does not say."""
+    serving = place.store.serving(model)
+    if serving is None:
+        return ()
+    return tuple(spec.name for spec in place.store.manifest(model, serving.version).signature.inputs)
 
 
 def _post(url: str, body: bytes) -> dict[str, Any]:

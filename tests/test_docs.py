@@ -25,7 +25,7 @@ from headrace import cli
 from headrace.local.api import schema
 from headrace.local.gateway.request_metrics import RequestMetrics
 from headrace.local.objects import kinds
-from knative import annotations
+from knative import annotations as knative_annotations
 from monitoring import metrics
 from tests import documents
 from tests.documents import HOUSE, PAGES, Block, Command
@@ -109,7 +109,7 @@ def test_every_manifest_that_a_page_shows_would_be_taken() -> None:
         for block in documents.blocks(page):
             for o in yaml.safe_load_all(block.body) if block.language == "yaml" else ():
                 assert schema.check(o) == [], block
-                assert annotations.admit(o) == [], block
+                assert knative_annotations.admit(o) == [], block
                 seen += 1
     assert seen
 
@@ -195,12 +195,9 @@ def test_no_schema_is_left_of_a_type_that_is_gone() -> None:
 
 
 def test_every_metric_stands_in_the_ops_page_and_no_other() -> None:
-    ours = {
-        sample
-        for item in vars(metrics).values()
-        if isinstance(item, prometheus_client.metrics.MetricWrapperBase)
-        for sample in [f"{item.describe()[0].name}{'_total' if item.describe()[0].type == 'counter' else ''}"]
-    }
+    definitions = [m for m in vars(metrics).values() if isinstance(m, prometheus_client.metrics.MetricWrapperBase)]
+    described = [found for definition in definitions for found in definition.describe()]
+    ours = {f"{found.name}_total" if found.type == "counter" else found.name for found in described}
     gateways = {metric.name for metric in RequestMetrics().collect()}
     told = {row[0].strip("`") for row in documents.cells(OPS) if re.match(r"`(headrace|revision|kn)_[a-z_]+`", row[0])}
     assert told == ours | gateways
@@ -292,8 +289,8 @@ def test_every_example_for_developers_works_as_it_is_shown(running: Platform, tm
         printed = _run(example, environ, tmp_path)
         for line in documents.answers(example):
             assert documents.says(printed, line), f"{example} should print {line!r}; it printed {printed}"
-    for asked in ("ask-1", "ask-2"):
-        _until_answered(running, asked)
+    for question in ("ask-1", "ask-2"):
+        _until_answered(running, question)
 
 
 def _run(example: Block, environ: Mapping[str, str], folder: Path) -> str:

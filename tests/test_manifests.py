@@ -17,7 +17,7 @@ import yaml
 from eventing import contract
 from headrace.local import platform
 from headrace.local.api import schema
-from knative import annotations
+from knative import annotations as knative_annotations
 from tests.manifests import published
 from tests.processes import known_settings, required
 
@@ -153,7 +153,7 @@ def _fields(o: Object, path: tuple[Step, ...]) -> set[str] | None:
 
 @pytest.mark.parametrize("o", of_kind("Service"), ids=label)
 def test_knatives_webhook_would_take_the_annotations(o: Object) -> None:
-    assert annotations.admit(o) == []
+    assert knative_annotations.admit(o) == []
 
 
 def test_kustomize_builds_all_manifests_together(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainers.dataset import Column, Dataset
+from trainers.columns import Column
+from trainers.dataset import Dataset
 
 DECILES = np.arange(0.1, 1.0, 0.1)
 MAX_CATEGORIES = 50  # model.json is read by everyone: the rest of a column's categories is one number
@@ -66,4 +67,4 @@ def _shares(counts: npt.NDArray[Any], whole: int) -> list[float]:
 
 
 def _share(part: int, whole: int) -> float:
-    return round(part / whole, 6) if whole else 0.0
+    return part / whole if whole else 0.0

@@ -73,7 +73,7 @@ def judged(
 ) -> Column:
     """The column of `table` as numbers (float64) or text; in a column of numbers every other cell is a fault.
 
-    as_text: whether numbers too are taken as words. trimmed: whether blanks around words are dropped, as a target's are.
+    as_text: whether numbers too are taken as words. trimmed: whether words lose the blanks around them, as a target's.
     """
     if isinstance(column, Numbers):
         if not as_text:
@@ -127,9 +127,7 @@ def spelled(numbers: Numbers) -> Text:
     return Text(codes.astype(np.int32), text.cast(pa.string()))
 
 
-def _numbers(
-    name: str, values: npt.NDArray[np.float64], table: Table, notes: list[str], whole: bool | None
-) -> Column:
+def _numbers(name: str, values: npt.NDArray[np.float64], table: Table, notes: list[str], whole: bool | None) -> Column:
     too_large = np.flatnonzero(np.abs(values) > FLOAT32_MAX)
     what = f"is too large for {shown(name)}: models compute in float32, to {FLOAT32_MAX:.2g}"
     table.faults.of_rows(

@@ -15,7 +15,8 @@ from onnx import TensorProto, compose, helper, numpy_helper
 
 from eventing.errors import Rejected
 from functions.model import Signature, TensorSpec
-from trainers.dataset import Column, Dataset
+from trainers.columns import Column
+from trainers.dataset import Dataset
 from trainers.preprocessing import FEATURES, ML_DOMAIN, PREFIX, Preprocessing
 from trainers.trainer import Fitted
 

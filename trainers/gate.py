@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,9 +77,12 @@ def compare(
 
 
 def judge(
-    comparison: Comparison, tolerance: float, max_label_flips: int, lines: npt.NDArray[np.int64]
+    comparison: Comparison, tolerance: float, max_label_flips: int, place: Callable[[int], str]
 ) -> dict[str, Any]:
-    """The parity record of a graph that passes. Raises Rejected naming rows, by their line in the file, otherwise."""
+    """The parity record of a graph that passes. place: says where a person finds a row, by its index.
+
+    Raises Rejected naming the rows that differ otherwise.
+    """
     close = comparison.largest_difference <= tolerance
     if close and comparison.label_flips <= max_label_flips:
         return {
@@ -93,7 +96,7 @@ def judge(
         f"rows get another label (allowed {max_label_flips}), the largest difference of a probability is "
         f"{comparison.largest_difference:.3g} (allowed {tolerance:g})",
         [
-            f"row {lines[d.at]}: trained {d.label!r} with {d.probability:.7f}, "
+            f"{place(d.at)}: trained {d.label!r} with {d.probability:.7f}, "
             f"ONNX {d.onnx_label!r} with {d.onnx_probability:.7f}"
             for d in comparison.outside
         ],
@@ -101,23 +104,27 @@ def judge(
 
 
 def scores(labels: Labels, predicted: Labels, probabilities: Floats) -> dict[str, float]:
-    """How good the answers are. labels: true class indices (n,). Of several classes roc_auc and f1 are class means."""
+    """How good the answers are. labels: true class indices (n,), every class among them.
+
+    base_rate: the share of the positive class where there are two; else of the most frequent one. Of several classes
+    roc_auc and f1 are class means.
+    """
     from sklearn import metrics
 
     classes = probabilities.shape[1]
     every = np.arange(classes)
+    shares = np.bincount(labels, minlength=classes) / len(labels)
     normalized = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
     result = {
         "accuracy": metrics.accuracy_score(labels, predicted),
         "log_loss": metrics.log_loss(labels, normalized, labels=every),
-        "base_rate": np.bincount(labels, minlength=classes).max() / len(labels),
     }
-    # The share of the positive class when there is one; else of the most frequent.
     if classes == 2:
-        result["base_rate"] = float(labels.mean())
+        result["base_rate"] = shares[1]
         result["f1"] = metrics.f1_score(labels, predicted, zero_division=0)
         result["roc_auc"] = metrics.roc_auc_score(labels, probabilities[:, 1])
     else:
+        result["base_rate"] = shares.max()
         result["f1"] = metrics.f1_score(labels, predicted, labels=every, average="macro", zero_division=0)
         result["roc_auc"] = metrics.roc_auc_score(labels, normalized, multi_class="ovr", average="macro", labels=every)
     return {name: round(float(value), 6) for name, value in result.items()}

@@ -6,10 +6,11 @@ so what became of it is told by events to `$K_SINK` and by the exit status, whic
     0   a package is in the store and model.trained was sent      75  the same event may yet succeed (RetryLater)
     65  it never will (Rejected); an event said why               1   nobody foresaw this; the Job tries again
 
-It may die on any line. The ledger, `runs/<key>.json` in the store, is written before the training: `tries` is the
-version that each try's package would have, and the Job that makes it. A package is whole or absent, so the next
-delivery finds either a package, and tells of it again, or none, and trains. `--file` trains here and now, without event
-and store (see `trainers.once`).
+It may die on any line. The ledger (see `trainers.ledger`) is written before the training: the version that each try's
+package would have, and the Job that makes it. A package is whole or absent, so the next delivery finds either a
+package, and tells of it again, or none, and trains. Of two Jobs at once for the same training, of events with different
+ids, one trains, and both tell of its package, with one event id. `--file` trains here and now, without event and store
+(see `trainers.once`).
 
 Source: knative/eventing docs on JobSink; Kubernetes' podFailurePolicy; sysexits.h.
 """
@@ -19,13 +20,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-import secrets
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,12 +34,13 @@ from typing import NoReturn
 import orjson
 from cloudevents.core.v1.event import CloudEvent
 
-from eventing import binding, contract, sender, settings
+from eventing import binding, contract, files, sender, settings
 from eventing.contract import DatasetArrived, DriftDetected, ModelTrained, TrainingFailed
 from eventing.errors import Rejected, RetryLater, Verdict
 from functions import store as functions_store
 from trainers import once, training
 from trainers import wish as wishes
+from trainers.ledger import Claimant, Ledger, Try, Turn
 from trainers.table import BrokenDataset
 from trainers.voice import Voice, rejection
 from trainers.wish import Wish
@@ -96,16 +97,44 @@ def train(cause: CloudEvent, store: functions_store.Store, voice: Voice, to: Set
     """The package that the event asks for, in the store, and told of. Raises BrokenDataset, Rejected or RetryLater."""
     wish = _wish(cause, store, to)
     key = wish.key()
-    ledger = f"runs/{key}.json"
-    tries: dict[str, str] = (store.read_json(ledger) or {}).get("tries", {})
-    if (version := _whole(store, wish.model, tries)) is not None:
-        log.info("%s was trained before as %s; telling of it again", wish.model, version)
-        return _tell(store, voice, wish.model, version, key, tries[version])
-    version = f"v{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    # Before the first second of work: whoever comes after a kill knows under which version to look for the package.
-    tries = {**tries, version: to.job}
-    store.write_json(ledger, {"model": wish.model, "event": cause.get_id(), "tries": tries})
-    files = [store.download(file.uri, scratch / "datasets", file.sha256) for file in wish.files]
+    tries = Ledger(files.open_files(to.store), key)
+
+    def whole() -> Try | None:
+        """The first try whose package is whole in the store."""
+        there = set(store.versions(wish.model))
+        return next((one for one in tries.tries() if one.version in there), None)
+
+    if (found := whole()) is not None and (wish.known is None or found.event == cause.get_id()):
+        log.info("%s was trained before as %s; telling of it again", wish.model, found.version)
+        return _tell(store, voice, wish.model, found, key)
+    if wish.known is not None:
+        raise Rejected(wish.known)
+    me = Claimant(to.job, to.pod, str(cause.get_id()))
+    with tries.turn(me, lambda: training.new_version(datetime.now(UTC)), lambda: whole() is not None) as turn:
+        if turn is not None:
+            _train(wish, key, turn, store, voice, to, scratch, whole)
+    found = whole()
+    if found is None:  # a package is there, or an error was raised: else somebody has deleted it
+        raise RetryLater(f"the package of {wish.model} that was just published is no longer in the store")
+    if turn is None or found.version != turn.entry.version:
+        log.info("%s was trained meanwhile as %s; no second package is made", wish.model, found.version)
+    return _tell(store, voice, wish.model, found, key)
+
+
+def _train(
+    wish: Wish,
+    key: str,
+    turn: Turn,
+    store: functions_store.Store,
+    voice: Voice,
+    to: Settings,
+    scratch: Path,
+    whole: Callable[[], Try | None],
+) -> None:
+    """Train, and publish unless another package came first. Raises what `train` raises."""
+    version = turn.entry.version
+    fetched = [store.download(file.uri, scratch / "datasets", file.sha256) for file in wish.files]
+    _check_sizes(fetched, to.max_dataset_bytes)
     plan = training.Plan(
         model=wish.model,
         version=version,
@@ -116,22 +145,20 @@ def train(cause: CloudEvent, store: functions_store.Store, voice: Voice, to: Set
         uri=wish.uri,
         sha256=wish.sha256,
         datasets=tuple(file.sha256 for file in wish.files),
+        names=tuple(file.name for file in wish.files),
+        form=wish.form,
     )
-    _check_sizes(files, to.max_dataset_bytes)
     trained = training.train(
-        plan, files, scratch, datetime.now(UTC), lambda *step: voice.progress(wish, version, *step)
+        plan, fetched, scratch, datetime.now(UTC), lambda *step: voice.progress(wish, version, *step)
     )
     if trained.rejected is not None:
         voice.say(rejection(wish.model, wish.uri, trained.rejected), "rejected", key)
-    # Another Job for the same key, of an event with another id, may have been faster.
-    tries = {**tries, **(store.read_json(ledger) or {}).get("tries", {})}
-    if (first := _whole(store, wish.model, tries)) is not None:
-        log.info("%s was trained meanwhile as %s; this package is let go", wish.model, first)
-        return _tell(store, voice, wish.model, first, key, tries[first])
-    # The promoter needs the held-out rows as soon as it sees the package.
-    store.put_file(f"heldout/{wish.model}/{version}.npz", trained.heldout)
-    store.publish(trained.package)
-    return _tell(store, voice, wish.model, version, key, to.job)
+    # This process may have been stopped for longer than its lease, and another one have gone on.
+    turn.hold()
+    if whole() is None:
+        # The promoter needs the held-out rows as soon as it sees the package.
+        store.put_file(f"heldout/{wish.model}/{version}.npz", trained.heldout)
+        store.publish(trained.package)
 
 
 def _wish(cause: CloudEvent, store: functions_store.Store, to: Settings) -> Wish:
@@ -147,21 +174,16 @@ def _wish(cause: CloudEvent, store: functions_store.Store, to: Settings) -> Wish
     )
 
 
-def _whole(store: functions_store.Store, model: str, tries: Iterable[str]) -> str | None:
-    """The first of the versions tried whose package is whole in the store."""
-    there = set(store.versions(model))
-    return next((version for version in tries if version in there), None)
-
-
-def _check_sizes(files: list[Path], max_bytes: int) -> None:
+def _check_sizes(fetched: list[Path], max_bytes: int) -> None:
     """An event's `bytes` is a claim; the files are the truth."""
-    for file in files:
+    for file in fetched:
         if (size := file.stat().st_size) > max_bytes:
             raise wishes.too_large(size, max_bytes)
 
 
-def _tell(store: functions_store.Store, voice: Voice, model: str, version: str, key: str, job: str) -> ModelTrained:
+def _tell(store: functions_store.Store, voice: Voice, model: str, found: Try, key: str) -> ModelTrained:
     """Tell of a package in the store: the same event whoever tells it, because all of it is read from there."""
+    version = found.version
     manifest = store.manifest(model, version)
     pointer = store.read_json(f"models/{model}/{version}.json") or {}
     trained = ModelTrained(
@@ -175,7 +197,7 @@ def _tell(store: functions_store.Store, voice: Voice, model: str, version: str, 
         seconds=float(manifest.parameters["seconds"]),
         dataset_sha256=manifest.dataset["sha256"],
         trainer=manifest.trainer,
-        job=job,
+        job=found.job,
     )
     voice.say(trained, "trained", key, at=datetime.fromisoformat(str(pointer["at"])))
     log.info("%s %s is in the store: %s", model, version, trained.uri)

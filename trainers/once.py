@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import shutil
 import sys
 import tempfile
@@ -57,7 +56,7 @@ def _train(options: argparse.Namespace, report: training.Report) -> dict[str, An
     with file.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     now = datetime.now(UTC)
-    version = f"v{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    version = training.new_version(now)
     plan = training.Plan(
         model=options.model or file.stem,
         version=version,

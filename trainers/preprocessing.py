@@ -3,7 +3,7 @@
 Both are written here side by side, because they must say the same: every operation is done in float32 on both sides, so
 that the features are equal to the last bit and only the model behind them is left to compare. Numbers: a missing one
 becomes the median; scaled to mean 0 and deviation 1 where the trainer asks for it. Text: one feature per category, one
-for missing; a category never seen in training sets none of them.
+for missing, however that is spelled; a category never seen in training sets none of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from trainers.dataset import Column
+from trainers.columns import MISSING, Column
 
 Floats = npt.NDArray[np.float32]
 
@@ -81,7 +81,7 @@ class Preprocessing:
         for name, known in zip(self.texts, self.categories, strict=True):
             column = by_name[name]
             assert column.codes is not None
-            place = {word: i for i, word in enumerate((*known, ""))}
+            place = _places(known)
             # The missing code -1 is the last entry; -1 as a place is an unknown category.
             places = np.array([*(place.get(word, -1) for word in column.words), len(known)])[column.codes]
             seen = np.flatnonzero(places >= 0)
@@ -110,8 +110,25 @@ class Preprocessing:
         if self.texts:
             initializers.append(numpy_helper.from_array(np.array([1], np.int64), f"{PREFIX}middle"))
         for i, (name, known) in enumerate(zip(self.texts, self.categories, strict=True)):
+            place = _places(known)
             nodes += [
-                _node("OneHotEncoder", [name], f"hot{i}", domain=ML_DOMAIN, cats_strings=[*known, ""], zeros=1),
+                _node(
+                    "LabelEncoder",
+                    [name],
+                    f"place{i}",
+                    domain=ML_DOMAIN,
+                    keys_strings=list(place),
+                    values_int64s=list(place.values()),
+                    default_int64=-1,
+                ),
+                _node(
+                    "OneHotEncoder",
+                    [f"{PREFIX}place{i}"],
+                    f"hot{i}",
+                    domain=ML_DOMAIN,
+                    cats_int64s=list(range(len(known) + 1)),
+                    zeros=1,
+                ),
                 _node("Squeeze", [f"{PREFIX}hot{i}", f"{PREFIX}middle"], f"text{i}"),
             ]
             parts.append(f"{PREFIX}text{i}")
@@ -121,6 +138,17 @@ class Preprocessing:
 
 def _node(kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(kind, list(inputs), [PREFIX + output], name=PREFIX + output, **attributes)
+
+
+def _places(known: Sequence[str]) -> dict[str, int]:
+    """Every spelling that a request may use, and which feature it sets: a category's, or the last one, missing."""
+    place = {word: i for i, word in enumerate(known)}
+    # true in JSON reaches the model as "True", whatever the file said; so do the other two spellings that files have.
+    for i, word in enumerate(known):
+        if word.lower() in ("true", "false"):
+            for spelling in (word.title(), word.lower(), word.upper()):
+                place.setdefault(spelling, i)
+    return place | dict.fromkeys(MISSING, len(known))
 
 
 def _most_frequent(column: Column, top: int) -> tuple[str, ...]:

@@ -4,13 +4,14 @@ A file is split the same way whatever it is trained together with. So a champion
 challenger that learns from January and February, have held out the same rows of January, and neither has learned from
 the rows that compare them. The rule:
 
-- Each row has an id: what its cells say, by column name, and how many rows of the file before it say the same. The order
-  of columns plays no part, that of rows only among equal ones.
+- Each row has an id: what its cells say, by column name, and how many rows of the file before it say the same. The
+  order of columns plays no part, that of rows only among equal ones.
 - Within each class of a file the rows are put in the order of their ids, scattered by the seed, and the first
   `test_share` of them are held out: stratified, at least one row of each class on either side.
 - Of several files, what is learned from and what is held out are the unions of the files' parts. The same row in two
-  files has the same id, and lies on the same side of both but for rows next to a file's border; where it does not, it
-  counts as learned from.
+  files has the same id, and lies on the same side of both, but for rows next to a file's border: those are neither
+  learned from nor held out. Of the rows of a class the first in the order is held out by each file that has it, and the
+  last by none, so each class stays on both sides.
 
 All this holds between trainings with the same `seed` and `test_share`.
 """
@@ -63,9 +64,9 @@ def held_out(ids: Ids, labels: npt.NDArray[np.int64], share: float, seed: int) -
     return rank < _per_class(counts, share)[labels]
 
 
-def learned_elsewhere(ids: Ids, held: Mask) -> Mask:
-    """Held-out rows, (n,), that another file's part to learn from holds too."""
-    return held & np.isin(ids, ids[~held])
+def disputed(ids: Ids, held: Mask) -> Mask:
+    """Rows of several files, (n,), that one of them holds out and another one learns from."""
+    return np.isin(ids, np.intersect1d(ids[held], ids[~held]))
 
 
 def _per_class(counts: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.int64]:
@@ -73,11 +74,12 @@ def _per_class(counts: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.in
     rows, classes = int(counts.sum()), len(counts)
     total = min(max(round(share * rows), classes), rows - classes)
     exact = counts * (total / rows)
-    held = np.clip(np.floor(exact).astype(np.int64), 1, counts - 1)
+    held: npt.NDArray[np.int64] = np.clip(np.floor(exact).astype(np.int64), 1, counts - 1)
     while (short := total - int(held.sum())) != 0:
         # The one furthest from its even part gives or takes one row, while one is left to it.
+        step = 1 if short > 0 else -1
         possible = held < counts - 1 if short > 0 else held > 1
-        held[np.where(possible, (exact - held) * np.sign(short), -np.inf).argmax()] += np.sign(short)
+        held[np.where(possible, (exact - held) * step, -np.inf).argmax()] += step
     return held
 
 

@@ -13,6 +13,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from eventing.errors import Rejected
 
 SHOWN_CELL = 60  # characters of a cell that a reason repeats: enough to find it, and 100 reasons stay under 64 KiB
 DELIMITERS = ",;\t|"
+_HEAD_CHARACTERS = 1 << 16  # in which the delimiter is looked for
 _BLOCK_BYTES = 8 << 20  # pyarrow wants each record whole inside one block; a longer record is refused with its line
 
 _MAGIC: dict[bytes, str] = {
@@ -123,9 +125,13 @@ class Table:
     faults: Faults = field(default_factory=Faults)
 
 
-def read(file: Path) -> Table:
-    """The table in `file`, a .csv or .parquet. Raises BrokenDataset when it has no form to read rows from."""
-    return _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file)
+def read(file: Path, name: str | None = None) -> Table:
+    """The table in `file`, a .csv or .parquet. name: what a person calls it; None: as it is called where it lies.
+
+    Raises BrokenDataset when it has no form to read rows from.
+    """
+    name = name or file.name
+    return _read_parquet(file, name) if file.suffix.lower() == ".parquet" else _read_csv(file, name)
 
 
 def shown(cell: object) -> str:
@@ -142,8 +148,10 @@ def _refuse(kind: str, what: str, row: int | None = None) -> BrokenDataset:
     return faults.error()
 
 
-def _read_csv(file: Path) -> Table:
+def _read_csv(file: Path, name: str) -> Table:
     text = _decoded(file.read_bytes())
+    if "\n" not in text:  # lines end as on old Macs
+        text = text.replace("\r", "\n")
     if not text.strip():
         raise _refuse(
             "empty file", "the file is empty; expected a header line with the names of the columns, then rows"
@@ -167,12 +175,12 @@ def _read_csv(file: Path) -> Table:
                 delimiter=delimiter, invalid_row_handler=skip, newlines_in_values=True, ignore_empty_lines=False
             ),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: pa.string() for name in names}, strings_can_be_null=False
+                column_types={title: pa.string() for title in names}, strings_can_be_null=False
             ),
         )
     except pa.ArrowInvalid as e:
         raise _refuse("unreadable file", f"the file cannot be read as CSV: {e}") from e
-    columns = {name: _encoded(table.column(name)) for name in names}
+    columns = {title: _encoded(table.column(title)) for title in names}
     good = np.setdiff1d(np.arange(1, table.num_rows + len(ragged) + 1), [number for number, _, _ in ragged])
     lines = header_lines + _line_of_records(columns, good, ragged)
     filled, good_lines = _without_blank_lines(columns, lines[good])
@@ -184,7 +192,7 @@ def _read_csv(file: Path) -> Table:
         None,
         lambda i: f"row has {ragged[i][1]} cell{'s' * (ragged[i][1] != 1)}; expected {cells}",
     )
-    return Table(file.name, filled, good_lines, len(good_lines) + len(ragged), faults)
+    return Table(name, filled, good_lines, len(good_lines) + len(ragged), faults)
 
 
 def _line_of_records(
@@ -238,14 +246,23 @@ def _header(text: str) -> tuple[str, list[str], int, str]:
     """
     if text[0] in "\r\n":
         raise _refuse("no header", "the first line is empty; expected the names of the columns there", row=1)
-    first = text.split("\n", 1)[0]
-    delimiter = max(DELIMITERS, key=first.count)
+    delimiter = max(DELIMITERS, key=lambda candidate: _fitness(text, candidate))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         names = next(reader)
     except csv.Error as e:
         raise _refuse("no header", f"the header cannot be read: {e}", row=1) from e
     return delimiter, names, reader.line_num, "".join(text.split("\n", reader.line_num)[reader.line_num :])
+
+
+def _fitness(text: str, delimiter: str) -> tuple[int, int]:
+    """How well a delimiter explains the first lines: records as wide as the header, and the header's width."""
+    try:
+        first = list(islice(csv.reader(io.StringIO(text[:_HEAD_CHARACTERS], newline=""), delimiter=delimiter), 10))
+    except csv.Error:
+        return 0, 0
+    width = len(first[0])
+    return (sum(len(record) == width for record in first[1:]) if width > 1 else 0), width
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -286,7 +303,7 @@ def _encoded(column: pa.ChunkedArray) -> Text:
     return Text(codes, array.dictionary)
 
 
-def _read_parquet(file: Path) -> Table:
+def _read_parquet(file: Path, name: str) -> Table:
     if file.stat().st_size == 0:
         raise _refuse("empty file", "the file is empty; expected Parquet")
     try:
@@ -297,13 +314,13 @@ def _read_parquet(file: Path) -> Table:
         raise _refuse("unreadable file", f"the file cannot be read as Parquet: {e}") from e
     faults = Faults()
     columns: dict[str, Text | Numbers] = {}
-    for name in table.column_names:
-        column = _typed(name, table.column(name), faults)
+    for title in table.column_names:
+        column = _typed(title, table.column(title), faults)
         if column is not None:
-            columns[name] = column
+            columns[title] = column
     if faults:
         raise faults.error()
-    return Table(file.name, columns, np.arange(1, table.num_rows + 1), table.num_rows)
+    return Table(name, columns, np.arange(1, table.num_rows + 1), table.num_rows)
 
 
 def _typed(name: str, column: pa.ChunkedArray, faults: Faults) -> Text | Numbers | None:
@@ -316,9 +333,11 @@ def _typed(name: str, column: pa.ChunkedArray, faults: Faults) -> Text | Numbers
         return Numbers(np.where(np.asarray(pc.is_null(column)), np.nan, values), pa.types.is_integer(kind))
     if pa.types.is_null(kind):
         return Numbers(np.full(len(column), np.nan), False)
-    # true, false, dates and times as text, as the same table written as CSV would hold them.
+    # True, False, dates and times as text, as the same table written as CSV by pandas would hold them.
+    if pa.types.is_boolean(kind):
+        return _encoded(pc.if_else(column, "True", "False"))
     texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    if texts or pa.types.is_boolean(kind) or pa.types.is_temporal(kind):
+    if texts or (pa.types.is_temporal(kind) and not pa.types.is_duration(kind)):
         return _encoded(column.cast(pa.string()))
     faults.of_file(
         "column of an unusable type",

@@ -70,7 +70,7 @@ class Common:
 
     seed: int = 42
     test_share: float = 0.2
-    """Share of the rows that is held out, for scores and parity."""
+    """Share of each file's rows that is held out, for scores and parity (see `trainers.split`)."""
     max_broken_share: float = 0.0
     """Share of the rows that may be broken and left out; 0 refuses the whole file for one."""
     top_categories: int = 50
@@ -119,12 +119,16 @@ def available() -> dict[str, str]:
 _MACHINERY = frozenset(
     (
         "baseline",
+        "columns",
         "dataset",
         "export",
         "gate",
+        "heldout",
         "job",
+        "ledger",
         "once",
         "preprocessing",
+        "split",
         "table",
         "trainer",
         "training",

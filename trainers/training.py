@@ -6,9 +6,10 @@ Read, fit, export, parity, package: each step is reported, and each trainer goes
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ import numpy.typing as npt
 
 from eventing.errors import Rejected
 from functions import model as functions_model
-from trainers import baseline, export, gate, table, trainer
+from trainers import baseline, export, gate, heldout, table, trainer
 from trainers import dataset as datasets
-from trainers.dataset import Dataset
+from trainers import split as splits
+from trainers.dataset import Dataset, Form
 from trainers.preprocessing import Preprocessing
 
 SAMPLES = 5
-TARGET_KEY = "__target__"  # beside the inputs in the held-out file: class index, int64
+TOLD_SCORES = ("accuracy", "log_loss", "roc_auc")  # of the package's sentence; model.json has all of them
 CHUNK_ROWS = 8192  # per inference while comparing: text is one Python object per cell
 
 Report = Callable[[str, float, str], None]
@@ -48,6 +50,10 @@ class Plan:
     """Of the file; of several files, of their digests."""
     datasets: tuple[str, ...]
     """The digest of each file."""
+    names: tuple[str, ...] = ()
+    """What a person calls each file; empty: as it is called where it lies."""
+    form: Form = field(default_factory=Form)
+    """The columns that callers of the serving model send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,11 @@ class Trained:
     """Rows that were left out, where the parameters allowed it."""
 
 
+def new_version(now: datetime) -> str:
+    """A version that no other training has, in the order of time. now: in UTC."""
+    return f"v{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
 def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: Report) -> Trained:
     """Train, prove and write the package to `into`/package and the held-out rows to `into`/heldout.npz.
 
@@ -69,11 +80,15 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
     started = time.monotonic()
     kind = trainer.find(plan.trainer)
     common, own = trainer.parameters(kind.Parameters, plan.parameters)
-    data, left_out = read(files, plan.target, common.max_broken_share)
-    report("read", 0.1, f"{data.rows:,} rows, {len(data.columns)} columns, classes {_listed(data.classes)}")
-    for note in data.notes:
-        report("read", 0.1, note)
+    data, notes = read(files, plan.target, common.max_broken_share, plan.names, plan.form)
+    of_files = f" of {len(data.files)} files" if len(data.files) > 1 else ""
+    size = f"{data.rows:,} rows{of_files}, {len(data.columns)} columns"
+    report("read", 0.1, f"{size}, classes {_listed(data.classes)}")
     learned, held = split(data, common.test_share, common.seed)
+    if disputed := data.rows - learned.rows - held.rows:
+        notes.append(f"{disputed:,} rows were left out: two files have them, and one of them alone holds them out")
+    for note in notes:
+        report("read", 0.1, note)
     preprocessing = Preprocessing.fit(learned.columns, common.top_categories, kind.SCALED)
     fitted = kind.fit(
         preprocessing.transform(learned.columns),
@@ -90,7 +105,7 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
     served = functions_model.Model.from_onnx(graph, signature)
     onnx_labels, onnx_probabilities = answers(served, held)
     compared = gate.compare(labels, probabilities, onnx_labels, onnx_probabilities, data.classes, common.tolerance)
-    parity = gate.judge(compared, common.tolerance, common.max_label_flips, held.lines)
+    parity = gate.judge(compared, common.tolerance, common.max_label_flips, held.place)
     flips, gap = compared.label_flips, compared.largest_difference
     report("parity", 0.9, f"{held.rows:,} held-out rows: {flips} labels differ, largest difference {gap:.1e}")
     manifest = functions_model.Manifest(
@@ -108,7 +123,8 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
             "target": data.target,
             "given": dict(plan.parameters),
             "datasets": list(plan.datasets),
-            "notes": [*left_out, *data.notes],
+            "left_out": list(data.left_out),
+            "notes": notes,
             "seconds": round(time.monotonic() - started, 3),
         },
         seed=common.seed,
@@ -121,50 +137,62 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
     package = _write(into / "package", graph, manifest, samples(served, held))
     # What will be served, loaded as it will be.
     functions_model.Model.load(package).self_test()
-    heldout = into / "heldout.npz"
-    np.savez_compressed(heldout, **_plain(held))  # type: ignore[arg-type]
-    told = ", ".join(f"{name} {value:.4f}" for name, value in manifest.scores.items())
+    told = ", ".join(f"{name} {manifest.scores[name]:.4f}" for name in TOLD_SCORES if name in manifest.scores)
     report("package", 1.0, f"{plan.model} {plan.version}: {told}")
-    return Trained(package, heldout, manifest, data.rejected)
+    return Trained(package, heldout.write(held, into / "heldout.npz"), manifest, data.rejected)
 
 
-def read(files: Sequence[Path], target: str | None, max_broken_share: float) -> tuple[Dataset, list[str]]:
-    """The rows of all files together, and a note for each file left out.
+def read(
+    files: Sequence[Path],
+    target: str | None,
+    max_broken_share: float,
+    names: Sequence[str] = (),
+    form: Form | None = None,
+) -> tuple[Dataset, list[str]]:
+    """The rows of all files together, and notes for people: what was left out, and why.
 
-    One file is taken or refused; of several, those that cannot be learned from are left out, for they were refused when
-    they came. Raises BrokenDataset when none can be learned from.
+    files: oldest first. names: what a person calls them. One file is taken or refused; of several, those that cannot be
+    learned from are left out, for they were refused when they came, and those with other columns than the newest one.
+    Raises BrokenDataset when none can be learned from.
     """
+    form = form or Form()
+    names = names or [file.name for file in files]
     if len(files) == 1:
-        return datasets.understand(table.read(files[0]), target, max_broken_share), []
-    whole: list[table.Table] = []
+        data = datasets.understand(table.read(files[0], names[0]), target, max_broken_share, form)
+        return data, list(data.notes)
+    parts: list[datasets.Rows] = []
     notes: list[str] = []
     last: table.BrokenDataset | None = None
-    for file in reversed(files):
+    for file, name in zip(reversed(files), reversed(names), strict=True):
         try:
-            found = table.read(file)
-            datasets.understand(found, target)
+            rows = datasets.rows_of(table.read(file, name), target, max_broken_share, form)
+            datasets.weigh(rows, form)
         except table.BrokenDataset as e:
-            notes.append(f"{file.name} was left out: {e.reasons[0].what}")
+            notes.append(f"{name} was left out: {e.reasons[0].what}")
             last = e
             continue
-        # The newest file says which columns there are.
-        if whole and set(found.columns) != set(whole[0].columns):
-            notes.append(f"{file.name} was left out: it has other columns than the newest file")
-            continue
-        whole.append(found)
-    if not whole:
+        why = datasets.disagreement(rows, parts[0]) if parts else None
+        if why is None:
+            parts.append(rows)
+        else:
+            notes.append(f"{name} was left out: {why}")
+    if not parts:
         raise last or Rejected("there is no file to learn from")
-    return datasets.understand(datasets.merge(whole[::-1]), target, max_broken_share), notes
+    data = datasets.weigh(datasets.join(parts[::-1]), form)
+    return data, [*notes[::-1], *data.notes]
 
 
 def split(data: Dataset, test_share: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Rows to learn from and rows held out, every class in both."""
-    from sklearn.model_selection import train_test_split
+    """Rows to learn from and rows held out; each file is split as it would be alone (see `trainers.split`).
 
-    classes = len(data.classes)
-    held = min(max(round(test_share * data.rows), classes), data.rows - classes)
-    learn, test = train_test_split(np.arange(data.rows), test_size=held, stratify=data.labels, random_state=seed)
-    return data.take(np.sort(learn)), data.take(np.sort(test))
+    Every class is in both parts. A row that one file holds out and another one learns from is in neither.
+    """
+    held = np.zeros(data.rows, dtype=bool)
+    for origin in range(len(data.files)):
+        rows = np.flatnonzero(data.origins == origin)
+        held[rows] = splits.held_out(data.ids[rows], data.labels[rows], test_share, seed)
+    disputed = splits.disputed(data.ids, held)
+    return data.take(~held & ~disputed), data.take(held & ~disputed)
 
 
 def answers(model: functions_model.Model, rows: Dataset) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
@@ -213,12 +241,6 @@ def _json(value: Any) -> Any:
         return value or None
     plain = value.item()
     return None if plain != plain else plain
-
-
-def _plain(held: Dataset) -> dict[str, npt.NDArray[Any]]:
-    """Arrays that numpy can write and read without objects: float32 and fixed-width text, each (n, 1)."""
-    inputs = {name: tensor.astype(str) if tensor.dtype == object else tensor for name, tensor in held.inputs().items()}
-    return {**inputs, TARGET_KEY: held.labels}
 
 
 def _listed(classes: Sequence[str | int]) -> str:

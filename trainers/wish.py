@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from eventing import landing
 from eventing.contract import DatasetArrived, DriftDetected, Reason
 from eventing.errors import Rejected
 from functions import model as functions_model
 from functions import store as functions_store
 from trainers import trainer
-from trainers.dataset import DEFAULT_TARGET
+from trainers.dataset import DEFAULT_TARGET, Form
 from trainers.table import BrokenDataset
 
 DEFAULT_TRAINER = "random_forest"
@@ -31,6 +32,8 @@ class File:
 
     uri: str
     sha256: str
+    name: str
+    """What a person calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,9 @@ class Wish:
     parent: str | None
     """The version that serves."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    form: Form = field(default_factory=Form)
+    known: str | None = None
+    """Why there is nothing new to learn, where that is so: only a training asked for earlier is told of again."""
 
     @property
     def uri(self) -> str:
@@ -74,17 +80,24 @@ class Wish:
 
 
 def of_arrival(arrived: DatasetArrived, store: functions_store.Store, max_bytes: int) -> Wish:
-    """The training that a dropped file asks for. Raises BrokenDataset for a file over `max_bytes`."""
+    """The training that a dropped file asks for.
+
+    Raises BrokenDataset for a file over `max_bytes`, Rejected for a name that no model can have.
+    """
+    landing.check_name(arrived.dataset)
     if arrived.bytes > max_bytes:
         raise too_large(arrived.bytes, max_bytes)
     champion = _champion(arrived.dataset, store)
+    target = arrived.target or (champion.parameters.get("target") if champion is not None else None)
+    name = arrived.name or arrived.uri.rpartition("/")[2]
     return Wish(
         model=arrived.dataset,
         trainer=arrived.trainer or DEFAULT_TRAINER,
-        target=arrived.target or (champion.parameters.get("target") if champion is not None else None),
-        files=(File(arrived.uri, arrived.sha256),),
+        target=target,
+        files=(File(arrived.uri, arrived.sha256, name),),
         parent=None if champion is None else champion.version,
         parameters=arrived.parameters or {},
+        form=_form(champion, target),
     )
 
 
@@ -98,27 +111,32 @@ def of_drift(drifted: DriftDetected, told_at: datetime | None, store: functions_
     """The training that a drift asks for: the champion's way, with every file dropped until it was told.
 
     told_at: the event's time; a file that came later is its own event's to learn from. A second try, hours after the
-    first, then means the same training. None: until now. Raises Rejected when nothing serves, or the champion has
-    learned from all of them already.
+    first, then means the same training. None: until now. Raises Rejected when nothing serves, or for a name that no
+    model can have.
     """
+    landing.check_name(drifted.model)
     champion = _champion(drifted.model, store)
     if champion is None:
         raise Rejected(f"no version of {drifted.model} serves, so there is nothing to train anew")
     dropped = (r for r in store.datasets(drifted.model) if told_at is None or datetime.fromisoformat(r.at) <= told_at)
-    files = tuple(File(record.uri, record.sha256) for record in dropped)
-    known = set(champion.parameters.get("datasets") or [champion.dataset["sha256"]])
-    if not {file.sha256 for file in files} - known:
-        raise Rejected(
+    files = tuple(File(record.uri, record.sha256, _name(store, drifted.model, record)) for record in dropped)
+    learned = set(champion.parameters.get("datasets") or [champion.dataset["sha256"]])
+    known = None
+    if not {file.sha256 for file in files} - learned:
+        known = (
             f"nothing new to learn from: {champion.version}, which serves, knows all {len(files)} files dropped for "
             f"{drifted.model}; drop newer rows with their outcome"
         )
+    target = str(champion.parameters.get("target") or DEFAULT_TARGET)
     return Wish(
         model=drifted.model,
         trainer=drifted.trainer or champion.trainer,
-        target=str(champion.parameters.get("target") or DEFAULT_TARGET),
+        target=target,
         files=files,
         parent=champion.version,
         parameters=champion.parameters.get("given") or {},
+        form=_form(champion, target),
+        known=known,
     )
 
 
@@ -126,3 +144,20 @@ def _champion(model: str, store: functions_store.Store) -> functions_model.Manif
     """What model.json of the serving version says; None before the first promotion."""
     serving = store.serving(model)
     return None if serving is None else store.manifest(model, serving.version)
+
+
+def _form(champion: functions_model.Manifest | None, target: str | None) -> Form:
+    """The columns that callers send already; of a model with another target they say nothing."""
+    if champion is None or champion.parameters.get("target") != (target or DEFAULT_TARGET):
+        return Form()
+    inputs = champion.signature.inputs
+    return Form(
+        numbers=frozenset(spec.name for spec in inputs if spec.datatype != "BYTES"),
+        texts=frozenset(spec.name for spec in inputs if spec.datatype == "BYTES"),
+        left_out=frozenset(map(str, champion.parameters.get("left_out") or ())),
+    )
+
+
+def _name(store: functions_store.Store, dataset: str, record: functions_store.DatasetRecord) -> str:
+    sidecar = store.read_json(f"datasets/{dataset}/{record.sha256}.json") or {}
+    return str(sidecar.get("name") or record.uri.rpartition("/")[2])

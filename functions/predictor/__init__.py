@@ -3,7 +3,8 @@
 - `__main__`: the process: settings, start, drain
 - `app`: WSGI, predictions straight to the model; `flask_app`: everything else
 - `answers`: what a protocol is made of: routes, answers, refusals
-- `protocols`: one file per protocol; a new protocol is a new file
+- `protocols`: one file per protocol with paths of its own; a new protocol is a new file
+- `cloudevents`: predictions asked by event
 - `catalog`: what is served, and why it is not ready
 - `start`: fetch, load, self-test; `phases`: how long each took
 - `sampler`: predictions over HTTP told to the Broker, at a bounded rate; `made`: the event that tells of one

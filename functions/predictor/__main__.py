@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from eventing import server
-from eventing.sender import Sender
 from eventing.settings import run
 from functions.predictor import ENTERED
 from functions.predictor.app import App
@@ -37,7 +36,6 @@ class Process:
         self._settings = settings
         self._phases = phases
         self._store = Store.open(settings.store)
-        self._sink = Sender(settings.sink) if settings.sink else None
         self._catalog = Catalog({settings.model: settings.version})
         self._app = App(self._catalog, settings.max_body_bytes)
         self._stopping = threading.Event()
@@ -70,8 +68,7 @@ class Process:
             from functions.predictor import start  # numpy and onnxruntime: most of a cold start, hence not before
 
             self._phases.imported()
-            if self._sink is not None and self._settings.samples_per_s > 0:
-                self._sampler = start.sampler(self._settings, self._sink)
+            self._sampler = start.sampler(self._settings)
             start.start(
                 self._settings, self._store, self._catalog, self._app, self._sampler, self._phases, self._stopping
             )

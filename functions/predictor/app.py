@@ -19,6 +19,7 @@ from functions.predictor import protocols
 from functions.predictor.answers import (
     FAILED,
     TOO_LARGE,
+    UNAVAILABLE,
     UNSUPPORTED_MEDIA,
     Answer,
     Environ,
@@ -28,7 +29,7 @@ from functions.predictor.answers import (
     refused,
     view,
 )
-from functions.predictor.catalog import Catalog, Served
+from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Served
 from functions.predictor.protocols import health
 from monitoring import metrics
 
@@ -64,9 +65,13 @@ class App:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         call = self._hot.get(environ["REQUEST_METHOD"] + " " + environ["PATH_INFO"])
-        if call is None:
+        if call is not None:
+            answer = call(environ)
+        elif environ["REQUEST_METHOD"] == "POST" and (waiting := self._catalog.waiting):
+            # A question that comes too early must not make the start longer: Flask's import would, by half.
+            answer = Refusal(UNAVAILABLE, f"not ready: {waiting}", retry_after_s=STARTING_RETRY_S).answer()
+        else:
             return self._rest()(environ, start_response)
-        answer = call(environ)
         length = str(len(answer.body))
         headers = [("Content-Type", answer.content_type), ("Content-Length", length), *answer.headers]
         start_response(_STATUS_LINES[answer.status], headers)

@@ -43,6 +43,13 @@ class Prediction:
     latency_ms: float
     """From the request's body to the model's answer."""
 
+    def head(self, rows: int) -> Prediction:
+        """A copy of the first `rows` rows alone; `query.rows` still counts all of them."""
+        query = self.query
+        inputs = {name: values[:rows].copy() for name, values in query.inputs.items()}
+        outputs = {name: values[:rows].copy() for name, values in self.outputs.items()}
+        return Prediction(Query(inputs, query.rows, query.outputs), outputs, self.latency_ms)
+
 
 class Served:
     """A model that answers: ready, self-tested.
@@ -109,13 +116,18 @@ class Catalog:
 
     @property
     def ready(self) -> bool:
-        return not self.draining and all(entry.served is not None for entry in self._entries.values())
+        return not self.draining and not self.waiting
 
     @property
     def reason(self) -> str:
         """Why it is not ready; empty when it is."""
         if self.draining:
             return "draining: this process ends soon"
+        return self.waiting
+
+    @property
+    def waiting(self) -> str:
+        """Which models do not answer yet, and why; empty when all of them do."""
         return "; ".join(f"{name}: {e.reason}" for name, e in self._entries.items() if e.served is None)
 
     def models(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The event prediction.made of an answer: what was asked and answered, as far as 64 KiB hold it.
 
-Used by the CloudEvents protocol for its reply and by the sampler for predictions over HTTP.
+Used by the CloudEvents protocol for its reply, and by the sampler, whose thread tells predictions over HTTP by it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from eventing import contract
+import orjson
+
+from eventing import contract, sender
 from eventing.errors import Rejected
-from functions.predictor.catalog import Prediction, Query, Served
+from functions.predictor.catalog import Prediction, Served
+from functions.predictor.protocols import v1
 from functions.tensors import Array
 
 # Room for everything else in the data: names, version, revision, latency.
 _ENVELOPE_BYTES = 2048
+ATTEMPTS = 3  # to tell a sink of one prediction over HTTP
 SCORES = "probabilities"  # the output whose last column is told as `score`, as in a package's baseline
 
 
@@ -53,14 +57,6 @@ def prediction_made(served: Served, prediction: Prediction, outputs: Any) -> con
     )
 
 
-def head(prediction: Prediction, rows: int) -> Prediction:
-    """The prediction with a copy of its first `rows` rows alone; `query.rows` still counts all of them."""
-    query = prediction.query
-    inputs = {name: values[:rows].copy() for name, values in query.inputs.items()}
-    outputs = {name: values[:rows].copy() for name, values in prediction.outputs.items()}
-    return Prediction(Query(inputs, query.rows, query.outputs), outputs, prediction.latency_ms)
-
-
 def features_of(served: Served, prediction: Prediction, rows: int) -> dict[str, tuple[Any, ...]]:
     """Per input with one value per row, the first `rows` values; what is missing is None, as number and as text."""
     inputs = prediction.query.inputs
@@ -88,3 +84,17 @@ def _plain(values: Array, rows: int) -> Sequence[Any]:
     if flat.dtype.kind == "f":
         return [None if value != value else float(str(value)) for value in flat]
     return [None if value == "" else value for value in flat.tolist()]
+
+
+class Teller:
+    """Tells a sink of predictions over HTTP. instance: as in `source`."""
+
+    def __init__(self, sink: str, instance: str) -> None:
+        self._sender = sender.Sender(sink)
+        self._source = source(instance)
+
+    def __call__(self, served: Served, prediction: Prediction) -> None:
+        """Raises RetryLater while the sink is away, Rejected when it does not take the event."""
+        outputs = orjson.loads(v1.encode(served, prediction, columns=False))
+        data = prediction_made(served, prediction, outputs)
+        self._sender.send(sender.stamp(data, self._source), attempts=ATTEMPTS)

@@ -12,36 +12,33 @@ import threading
 import time
 from collections.abc import Callable
 
-import orjson
-
-from eventing import sender
 from eventing.errors import Rejected, RetryLater
-from functions.predictor import made
 from functions.predictor.catalog import Prediction, Served
-from functions.predictor.protocols import v1
 from monitoring import metrics
 
 QUEUE_LENGTH = 100  # samples that wait while the sink is slow: ten seconds of the default rate
 BURST_S = 1.0  # this much of the rate may come at once: traffic is not even
 MAX_ROWS = 256  # of one request: a window of thousands is filled soon enough, and encoding costs the thread its time
 COMPLAIN_EVERY_S = 60.0  # a sink that is away is one line a minute, not one per sample
-ATTEMPTS = 3
+
+Tell = Callable[[Served, Prediction], object]
+"""Tells of one prediction. Raises a verdict where that fails."""
 
 log = logging.getLogger(__name__)
 
 
 class Sampler:
-    """Takes predictions, sends some of them.
+    """Takes predictions, tells of some of them.
 
-    sink: where to. per_s: how many each second at most, more than 0. source: the events' source.
+    open_teller: gives who tells; called by the sampler's thread, once there is something to tell. per_s: how many each
+    second at most, more than 0.
     """
 
     def __init__(
-        self, sink: sender.Sender, per_s: float, source: str, clock: Callable[[], float] = time.monotonic
+        self, open_teller: Callable[[], Tell], per_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._sink = sink
+        self._open_teller = open_teller
         self._step_s = 1.0 / per_s
-        self._source = source
         self._clock = clock
         self._due = 0.0
         self._waiting: queue.Queue[tuple[Served, Prediction] | None] = queue.Queue(QUEUE_LENGTH)
@@ -57,7 +54,7 @@ class Sampler:
         due = max(self._due, now)
         if due - now <= BURST_S:
             try:
-                self._waiting.put_nowait((served, made.head(prediction, MAX_ROWS)))
+                self._waiting.put_nowait((served, prediction.head(MAX_ROWS)))
                 self._due = due + self._step_s
                 return
             except queue.Full:
@@ -73,9 +70,11 @@ class Sampler:
         self._thread.join(timeout_s)
 
     def _send_all(self) -> None:
+        tell: Tell | None = None
         while (taken := self._waiting.get()) is not None:
             try:
-                self._send(*taken)
+                tell = tell or self._open_teller()
+                tell(*taken)
             except (Rejected, RetryLater) as e:
                 metrics.PREDICTIONS_UNSAMPLED.labels(taken[0].name).inc()
                 if (now := self._clock()) - self._complained > COMPLAIN_EVERY_S:
@@ -84,8 +83,3 @@ class Sampler:
             except Exception:
                 metrics.PREDICTIONS_UNSAMPLED.labels(taken[0].name).inc()
                 log.exception("a prediction was not told to the sink")
-
-    def _send(self, served: Served, prediction: Prediction) -> None:
-        outputs = orjson.loads(v1.encode(served, prediction, columns=False))
-        data = made.prediction_made(served, prediction, outputs)
-        self._sink.send(sender.stamp(data, self._source), attempts=ATTEMPTS)

@@ -55,7 +55,7 @@ class Settings:
             store=settings.text(environ, "HEADRACE_STORE", "the store's URL, e.g. file:///var/lib/headrace"),
             port=settings.port(environ),
             host=settings.host(environ),
-            sink=environ.get("K_SINK") or None,
+            sink=_sink(environ.get("K_SINK") or None),
             revision=environ.get("K_REVISION") or None,
             threads=settings.whole_number(environ, "HEADRACE_THREADS", cls.threads, 1, 256),
             concurrency=settings.whole_number(environ, "HEADRACE_CONCURRENCY", cls.concurrency, 1, 512),
@@ -66,6 +66,12 @@ class Settings:
             samples_per_s=settings.number(environ, "HEADRACE_PREDICTION_SAMPLES_PER_S", cls.samples_per_s, 0, 10_000),
             cache=Path(environ["HEADRACE_CACHE"]) if environ.get("HEADRACE_CACHE") else cls.cache,
         )
+
+
+def _sink(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise Misconfigured("K_SINK", url, "an http or https URL")
+    return url
 
 
 def _name(environ: Mapping[str, str], key: str, expected: str) -> str:

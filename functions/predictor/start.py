@@ -11,13 +11,11 @@ import logging
 import threading
 
 from eventing.errors import Rejected, RetryLater
-from eventing.sender import Sender
 from functions.model import Model
-from functions.predictor import made
 from functions.predictor.app import App
 from functions.predictor.catalog import Catalog, Served
 from functions.predictor.phases import Phases
-from functions.predictor.sampler import Sampler
+from functions.predictor.sampler import Sampler, Tell
 from functions.predictor.settings import Settings
 from functions.store import Store
 from monitoring import metrics
@@ -25,9 +23,18 @@ from monitoring import metrics
 log = logging.getLogger(__name__)
 
 
-def sampler(settings: Settings, sink: Sender) -> Sampler:
-    """Who tells predictions over HTTP to `sink`."""
-    return Sampler(sink, settings.samples_per_s, made.source(settings.revision or settings.model))
+def sampler(settings: Settings) -> Sampler | None:
+    """Who tells predictions over HTTP to the sink; None where nobody is to be told."""
+    sink = settings.sink
+    if sink is None or settings.samples_per_s == 0:
+        return None
+
+    def open_teller() -> Tell:
+        from functions.predictor import made  # the imports of events and HTTP, when the first answer is out
+
+        return made.Teller(sink, settings.revision or settings.model)
+
+    return Sampler(open_teller, settings.samples_per_s)
 
 
 def start(

@@ -47,8 +47,9 @@ def events(
 
     Example: headrace events --type model.promoted
     """
-    for entry in journal.read(options.place(context).journal_url, follow=follow):
-        if type is not None and type not in entry.type:
+    url = options.place(context).journal_url
+    for entry in journal.follow(url) if follow else journal.read(url):
+        if entry is None or (type is not None and type not in entry.type):
             continue
         if output is Output.json:
             screen.json_line({"seq": entry.seq, "event": entry.event, "deliveries": entry.deliveries})

@@ -19,7 +19,9 @@ from headrace.screen import Output
 
 def drop(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(help="CSV or Parquet files with a header.")],
+    files: Annotated[
+        list[Path], typer.Argument(exists=True, dir_okay=False, help="CSV or Parquet files with a header.")
+    ],
     dataset: Annotated[str, typer.Option(envvar="HEADRACE_DATASET", help="Its name; the model is named after it.")],
     trainer: Annotated[
         str | None, typer.Option(envvar="HEADRACE_TRAINER", help="random_forest (default) or neural_net.")
@@ -101,7 +103,13 @@ def predict(
 
     Example: headrace predict flights --rows tomorrow.csv
     """
-    answers = of_predict.predict(options.place(context), model, of_predict.read_rows(rows))
+    here = options.place(context)
+    asked = of_predict.read_rows(rows)
+    if wanted := of_predict.inputs(here, model):
+        asked, others = of_predict.columns_only(asked, wanted)
+        if others:
+            screen.note(f"left out, no inputs of {model}: {', '.join(others)}")
+    answers = of_predict.predict(here, model, asked)
     if output is Output.json:
         screen.json_line(answers)
         return

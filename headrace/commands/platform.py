@@ -72,7 +72,9 @@ def down(
 
 
 def status(context: typer.Context, output: options.Json = Output.text) -> None:
-    """What is here, and is it well: services, broker, triggers, jobs.
+    """What is here, and is it well.
+
+    Services, broker, triggers, sinks; pods and why so many; trainings. Exit status 1 when a part is not ready.
 
     Example: headrace status
     """
@@ -102,7 +104,9 @@ def demo(
         int, typer.Option(min=0, max=65535, envvar="HEADRACE_PORT", help="The platform's port; 0: any.")
     ] = config.DEFAULT_PORT,
 ) -> None:
-    """The whole loop on real flights: train, promote, predict, drift, retrain.
+    """Walk the whole loop on real flights.
+
+    Train, promote, predict, drift, retrain: about two minutes.
 
     Example: headrace demo --keep
     """

@@ -19,7 +19,7 @@ import psutil
 
 from headrace import daemon
 
-SETTLE_S = 120.0  # stable window and grace period of what was started to become Ready
+SETTLE_S = 300.0  # at most: stable window, grace period and drain of what was started to become Ready
 CORE_SHARE = 0.02
 MEMORY_MIB = 150
 
@@ -29,8 +29,18 @@ def family(pid: int) -> list[psutil.Process]:
     return [root, *root.children(recursive=True)]
 
 
+def settle(pid: int) -> None:
+    """Wait until no function runs any more."""
+    deadline = time.monotonic() + SETTLE_S
+    while time.monotonic() < deadline:
+        if not any("functions." in word for p in family(pid) for word in p.cmdline()):
+            return
+        time.sleep(1)
+    raise SystemExit(f"functions still run after {SETTLE_S:.0f} s")
+
+
 def processor_s(processes: list[psutil.Process]) -> float:
-    return sum(t.user + t.system for p in processes if p.is_running() for t in [p.cpu_times()])
+    return sum(t.user + t.system for p in processes for t in [p.cpu_times()])
 
 
 def main() -> int:
@@ -41,7 +51,7 @@ def main() -> int:
         home = Path(folder) / "home"
         running = daemon.start(home, daemon.environment(home, 0, daemon.functions_interpreter(), {}))
         try:
-            time.sleep(SETTLE_S)
+            settle(running.pid)
             processes = family(running.pid)
             before, began = processor_s(processes), time.monotonic()
             time.sleep(seconds)

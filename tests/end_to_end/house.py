@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+import pytest
 
 from eventing.contract import (
     DatasetRejected,
@@ -229,6 +231,8 @@ class House:
         return {**told, "HEADRACE_HOME": str(self.home)}
 
     def _kubectl(self, words: Sequence[str]) -> list[str]:
+        if shutil.which("kubectl") is None:
+            pytest.skip("kubectl is not installed")
         config, cache = self.home / "kubeconfig", self.home / "kubectl-cache"
         return ["kubectl", "--kubeconfig", str(config), "--cache-dir", str(cache), *words]
 

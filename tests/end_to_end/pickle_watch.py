@@ -46,7 +46,7 @@ def _watched(name):
     return watched
 
 # The audit hook hears of classes that are looked up; plain values are pickled without one.
-for _name in ("load", "loads", "dump", "dumps"):
+for _name in ("load", "loads", "dump", "dumps", "Pickler", "Unpickler"):
     setattr(pickle, _name, _watched(_name))
 
 with open(RECORD + ".starts", "a") as f:

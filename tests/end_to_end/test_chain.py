@@ -71,16 +71,14 @@ def test_why_walks_the_chain_from_any_of_its_ids(house: House, chain: dict[str, 
     answer = chain[PredictionMade.TYPE]
     training: set[str] = {arrived.id, trained.id, promoted.id}
     for asked in (
-        *(e.id for e in (arrived, trained, promoted)),
+        trained.id,
         arrived.data["sha256"],
-        trained.data["sha256"],
         trained.data["version"],
         trained.data["job"],
         promoted.data["revision"],
     ):
         assert training <= _why(house, asked), asked
-    for asked in (answer.id, str(answer.cause)):
-        assert {*training, answer.id, str(answer.cause)} <= _why(house, asked), asked
+    assert {*training, answer.id, str(answer.cause)} <= _why(house, answer.id)
 
 
 def _why(house: House, asked: str) -> set[str]:

@@ -23,6 +23,8 @@ from tests.end_to_end import tables
 from tests.end_to_end.conftest import Open
 from tests.end_to_end.house import VERDICTS, House, prediction_requested, trained, until
 
+pytestmark = pytest.mark.slow
+
 KILLS = 10
 SEED = 20261123  # of the random moments; the machine's own are beyond control
 POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from eventing.contract import ModelTrained
 from tests.end_to_end import tables
 from tests.end_to_end.conftest import MODEL
 from tests.end_to_end.house import House, until
-
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
 ROOMS = ("knative", "functions", "trainers", "eventing")
 TEMPLATE = "predictor.yaml"  # made into a Service by the promoter, once for each model

@@ -69,6 +69,12 @@ def test_a_predictor_logs_the_phases_of_its_start(house: House) -> None:
     assert [p for p in START if f"{p} " not in told] == []
 
 
+def test_a_pod_that_starts_is_asked_as_often_as_it_takes(house: House) -> None:
+    """A period of its own would make the first request wait for the next look, not for the predictor."""
+    for revision in house.items("revisions", f"serving.knative.dev/service={MODEL}"):
+        assert "periodSeconds" not in revision["spec"]["containers"][0]["readinessProbe"]
+
+
 def test_a_request_from_a_warm_pod_has_no_activation(house: House) -> None:
     house.predictions(MODEL, tables.questions(1, seed=53))
     assert "Server-Timing" not in house.ask(MODEL, tables.questions(1, seed=54)).headers

@@ -131,7 +131,7 @@ def test_what_was_told_before_the_sink_went_away_is_not_told_again(tmp_path: Pat
 
 
 def test_a_bad_setting_is_refused_with_its_key() -> None:
-    for key, value in (("HEADRACE_POLL_S", "often"), ("HEADRACE_MAX_FILE_BYTES", "-1"), ("K_CE_OVERRIDES", "[1]")):
+    for key, value in (("HEADRACE_POLL_S", "often"), ("HEADRACE_MAX_DATASET_BYTES", "-1"), ("K_CE_OVERRIDES", "[1]")):
         with pytest.raises(Misconfigured, match=key):
             its_settings(Path("/tmp"), "http://127.0.0.1/", **{key: value})
     with pytest.raises(Misconfigured, match="HEADRACE_DROP_FOLDER"):

@@ -1,4 +1,4 @@
-"""What the makers of Kubernetes and Knative say a manifest may hold: the schemas that they publish, as strict as can be.
+"""What Kubernetes and Knative say a manifest may hold: the schemas that they publish, as strict as can be.
 
 Kubernetes' own kinds come from the package kubernetes-validate. Knative's come from its CRDs, which lie in its Go
 modules; a field that a CRD does not name, and does not preserve, would be pruned by a cluster without a word, so here

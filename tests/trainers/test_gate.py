@@ -33,10 +33,10 @@ def test_flips_and_differences_are_counted_row_by_row(
 
 def test_one_flip_is_too_many_unless_allowed() -> None:
     found = gate.compare(LABELS, GIVEN, np.array(["a", "b", "a"], object), GIVEN.astype(np.float32), ("a", "b"), 1e-5)
-    lines = np.array([5, 9, 17])
-    with pytest.raises(Rejected, match=r"1 of 3 .*row 17: trained 'b' with 0\.\d+, ONNX 'a' with"):
-        gate.judge(found, 1e-5, 0, lines)
-    assert gate.judge(found, 1e-5, 1, lines)["label_flips"] == 1
+    place = ["row 5", "row 9 of a.csv", "row 17 of b.csv"].__getitem__
+    with pytest.raises(Rejected, match=r"1 of 3 .*row 17 of b\.csv: trained 'b' with 0\.\d+, ONNX 'a' with"):
+        gate.judge(found, 1e-5, 0, place)
+    assert gate.judge(found, 1e-5, 1, place)["label_flips"] == 1
 
 
 def test_scores_of_two_and_of_three_classes() -> None:

@@ -47,11 +47,12 @@ class Place:
         self.store.write_json(f"datasets/doors/{sha256}.json", record)
         return DatasetArrived("doors", uri, sha256, len(raw), **{"target": "kind", "parameters": FAST, **fields})
 
-    def start(self, data: Data, **environ: str) -> subprocess.Popen[str]:
+    def start(self, data: Data, again: str = "", **environ: str) -> subprocess.Popen[str]:
+        """A pod of the event's Job. again: makes it another event that says the same, and so another Job."""
         self._events += 1
         folder = self.folder / f"event-{self._events}"
         folder.mkdir()
-        id = contract.derived_id("test", json.dumps(data.to_data(), sort_keys=True))
+        id = contract.derived_id("test", json.dumps(data.to_data(), sort_keys=True), again)
         event = data.to_event(source="/headrace/eventing/source", id=id, time=self.now)
         (folder / "event").write_bytes(binding.to_structured(event).body)
         return subprocess.Popen(
@@ -61,7 +62,7 @@ class Place:
                 "HEADRACE_STORE": self.url,
                 "K_SINK": self.sink.url,
                 "K_EVENT_PATH": str(folder),
-                "HOSTNAME": "random-forest-0123-abcde",
+                "HOSTNAME": f"random-forest-0123{again}-{self._events:05}",
                 "TMPDIR": str(self.folder),
                 **environ,
             },
@@ -219,7 +220,7 @@ def test_a_training_that_cannot_work_fails_for_good_and_says_why(
     assert place.run(place.drop(mixed(), **fields))[0] == os.EX_DATAERR
     (failed,) = place.sink.of("training.failed")
     assert says in failed["data"]["reason"] and failed["data"]["retryable"] is False
-    assert failed["data"]["log_uri"].endswith("/pods/random-forest-0123-abcde/log")
+    assert failed["data"]["log_uri"].endswith("/pods/random-forest-0123-00001/log")
     assert place.store.models() == ()
 
 

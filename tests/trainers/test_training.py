@@ -82,7 +82,7 @@ def test_samples_are_five_requests_and_one_has_a_gap(trained: Trained) -> None:
 def test_held_out_rows_are_written_without_objects_and_answer_the_same(trained: Trained) -> None:
     with np.load(trained.heldout, allow_pickle=False) as held:
         arrays = {name: held[name] for name in held.files}
-    target = arrays.pop(training.TARGET_KEY)
+    target = arrays.pop(dataset.TARGET_KEY)
     assert {a.dtype.kind for a in arrays.values()} == {"f", "U"} and target.dtype == np.int64
     answer = Model.load(trained.package).infer(
         {n: a.astype(object) if a.dtype.kind == "U" else a for n, a in arrays.items()}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from importlib import metadata as packages
 from typing import Any
 
 from functions import tensors
@@ -62,7 +61,7 @@ def decode(signature: Signature, request: Mapping[str, Any]) -> Query:
         elif (shape := _shape(spec, tensor, faults)) is not None:
             inputs[spec.name] = tensors.array(spec, tensor["data"], shape, faults)
             rows[spec.name] = shape[0] if shape else 1
-    faults += [f"input {name!r:.60} is no input of this model" for name in tensors_by_name]
+    faults += [f"input {name!r:.60} is not in the signature" for name in tensors_by_name]
     if not faults and len(set(rows.values())) > 1:
         faults.append(f"the inputs differ in their number of rows: {rows!s:.300}")
     outputs = _outputs(signature, request.get("outputs"), faults)
@@ -128,6 +127,8 @@ def _outputs(signature: Signature, asked: Any, faults: list[str]) -> list[str] |
 
 
 def server(catalog: Catalog) -> Answer:
+    from importlib import metadata as packages  # looks through the installed files: not while a model starts
+
     return json_answer({"name": "headrace", "version": packages.version("headrace"), "extensions": EXTENSIONS})
 
 

@@ -1,4 +1,4 @@
-"""functions.predictor.protocols.cloudevents: a request by event gets its answer, or the verdict it deserves."""
+"""functions.predictor.cloudevents: a request by event gets its answer, or the verdict it deserves."""
 
 from __future__ import annotations
 

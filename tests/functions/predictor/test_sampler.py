@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 import pytest
 
@@ -19,19 +18,19 @@ from tests.functions.predictor import predictors
 
 
 class Sink:
-    """Stands for the Sender: keeps what it is given, when it is let."""
+    """Stands for who tells: keeps what it is given, when it is let."""
 
     def __init__(self) -> None:
-        self.events: list[Any] = []
+        self.told: list[Prediction] = []
         self.open = threading.Event()
         self.open.set()
         self.error: Exception | None = None
 
-    def send(self, event: Any, attempts: int = 1) -> None:
+    def __call__(self, served: Served, prediction: Prediction) -> None:
         self.open.wait()
         if self.error is not None:
             raise self.error
-        self.events.append(event)
+        self.told.append(prediction)
 
 
 class Clock:
@@ -59,21 +58,21 @@ def _untold() -> float:
 
 def test_no_more_than_the_rate_is_told_and_the_rest_is_counted(served: Served) -> None:
     sink, clock, before = Sink(), Clock(), _untold()
-    sampler = Sampler(sink, 10, "/test", clock)  # type: ignore[arg-type]
+    sampler = Sampler(lambda: sink, 10, clock)
     prediction = _prediction(served)
     for _ in range(500):  # five seconds, a hundred requests each
         clock.now += 0.01
         sampler.offer(served, prediction)
     sampler.close(predictors.DEADLINE_S)
     # Ten a second for five seconds, and the burst of one second beforehand.
-    assert 55 <= len(sink.events) <= 62
-    assert _untold() - before == 500 - len(sink.events)
+    assert 55 <= len(sink.told) <= 62
+    assert _untold() - before == 500 - len(sink.told)
 
 
 def test_a_sink_that_hangs_holds_up_no_request(served: Served) -> None:
     sink, clock, before = Sink(), Clock(), _untold()
     sink.open.clear()
-    sampler = Sampler(sink, 1000, "/test", clock)  # type: ignore[arg-type]
+    sampler = Sampler(lambda: sink, 1000, clock)
     prediction = _prediction(served)
     for _ in range(QUEUE_LENGTH * 3):
         clock.now += 1
@@ -81,38 +80,40 @@ def test_a_sink_that_hangs_holds_up_no_request(served: Served) -> None:
     assert _untold() - before >= QUEUE_LENGTH * 2 - 1
     sink.open.set()
     sampler.close(predictors.DEADLINE_S)
-    assert len(sink.events) >= QUEUE_LENGTH
+    assert len(sink.told) >= QUEUE_LENGTH
 
 
 def test_closing_ends_in_time_though_the_sink_hangs(served: Served) -> None:
     sink = Sink()
     sink.open.clear()
-    sampler = Sampler(sink, 1000, "/test")  # type: ignore[arg-type]
+    sampler = Sampler(lambda: sink, 1000)
     sampler.offer(served, _prediction(served))
     sampler.close(0.05)
-    assert sink.events == []
+    assert sink.told == []
     sink.open.set()
 
 
 def test_a_sample_that_cannot_be_told_ends_nothing(served: Served) -> None:
     sink, before = Sink(), _untold()
-    sampler = Sampler(sink, 1000, "/test")  # type: ignore[arg-type]
+    sampler = Sampler(lambda: sink, 1000)
     for sink.error in (RetryLater("away"), ZeroDivisionError("unforeseen"), None):
         sampler.offer(served, _prediction(served))
         predictors.until(lambda: sampler._waiting.empty())
         time.sleep(0.02)
     sampler.close(predictors.DEADLINE_S)
-    assert (len(sink.events), _untold() - before) == (1, 2)
+    assert (len(sink.told), _untold() - before) == (1, 2)
 
 
 def test_of_many_rows_the_first_are_told_and_all_are_counted(served: Served) -> None:
     sink = Sink()
-    sampler = Sampler(sink, 1000, "/test")  # type: ignore[arg-type]
+    sampler = Sampler(lambda: sink, 1000)
     sampler.offer(served, _prediction(served, times=200))
     sampler.close(predictors.DEADLINE_S)
-    data = sink.events[0].get_data()
-    assert data["rows"] == 1000
-    assert len(data["features"]["delay"]) == len(data["answers"]["score"]) == MAX_ROWS
+    data = made.prediction_made(served, sink.told[0], [])
+    assert data.rows == 1000
+    assert data.features is not None
+    assert data.answers is not None
+    assert len(data.features["delay"]) == len(data.answers["score"]) == MAX_ROWS
 
 
 def test_an_event_holds_floats_by_their_own_digits(served: Served) -> None:

@@ -1,4 +1,7 @@
-"""No pickle is written or read: neither by what runs, nor in what lies in the home."""
+"""No pickle is written or read: neither by what runs, nor in what lies in the home.
+
+The last tests of this folder, so that what they look at is all that the other ones did.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ PROTO, STOP, HIGHEST = 0x80, ord("."), 5
 # Libraries that pickle a constant in memory, for themselves; nothing of it is written or comes from outside.
 INNER = (
     "/jinja2/bccache.py",  # at import, the constants that a cache of templates would begin with; there is none
-    "/multiprocessing/queues.py",  # the threads of one pool wake each other with a None; scikit-learn fits trees so
+    # The threads of one pool, which is how scikit-learn fits trees, wake each other with a None through a pipe.
+    "/multiprocessing/queues.py",
+    "/multiprocessing/reduction.py",
 )
 TRAINING_LIBRARIES = ("sklearn", "tensorflow", "keras", "skl2onnx", "tf2onnx", "onnx", "pyarrow")
 

@@ -1,7 +1,7 @@
 """CloudEvents: prediction.requested in, prediction.made as the reply, in the mode the request came in.
 
-`eventing.receiver` reads and writes HTTP; here a request becomes an answer or a verdict. An unknown model is Rejected,
-for 404 would be delivered again; a model that is not ready yet is RetryLater.
+`eventing.receiver` has the path and the HTTP; here a request becomes an answer or a verdict. An unknown model is
+Rejected, for 404 would be delivered again; a model that is not ready yet is RetryLater.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from cloudevents.core.v1.event import CloudEvent
 from eventing import contract, sender
 from eventing.errors import Rejected, RetryLater
 from functions.predictor import made
-from functions.predictor.answers import NOT_FOUND, Refusal, Route, json_answer
+from functions.predictor.answers import NOT_FOUND, Refusal, json_answer
 from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Query, Served
 from functions.predictor.protocols import v1, v2
-
-ROUTES: tuple[Route, ...] = ()  # POST / is the receiver's
 
 
 def handler(catalog: Catalog) -> Callable[[CloudEvent], CloudEvent]:
