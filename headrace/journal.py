@@ -61,8 +61,8 @@ class Entry:
 def read(url: str, **query: str | int | None) -> Iterator[Entry]:
     """The entries that are there, oldest first.
 
-    query: after (a seq), tail (the newest so many), type, id, subject, causationid, limit. Raises HeadraceError when the
-    journal does not answer.
+    query: after (a seq), tail (the newest so many), type, id, subject, causationid, limit. Raises HeadraceError when
+    the journal does not answer.
     """
     return (e for e in _lines(url, query) if e is not None)
 

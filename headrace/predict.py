@@ -60,7 +60,7 @@ def predict(place: Place, model: str, rows: list[Row]) -> list[dict[str, Any]]:
 
 
 def columns_only(rows: list[Row], inputs: Collection[str]) -> tuple[list[Row], list[str]]:
-    """The rows without the columns that are no inputs, and which those were: a file of examples holds the answer too."""
+    """The rows without the columns that are no inputs, and which those were: examples hold the answer too."""
     others = sorted({name for row in rows if isinstance(row, dict) for name in row} - set(inputs))
     kept = [{k: v for k, v in row.items() if k in inputs} if isinstance(row, dict) else row for row in rows]
     return kept, others

@@ -22,7 +22,9 @@ def send(
     context: typer.Context,
     event: Annotated[str, typer.Argument(help="A structured CloudEvent in JSON: a file, or '-' for stdin.")],
 ) -> None:
-    """Send an event to the Broker; ours are checked against the contract first.
+    """Send an event to the Broker.
+
+    One of our types is checked against its contract first.
 
     Example: headrace send prediction.json
     """
@@ -43,7 +45,7 @@ def events(
     type: Annotated[str | None, typer.Option(envvar="HEADRACE_TYPE", help="One type; a part of it will do.")] = None,
     output: options.Json = Output.text,
 ) -> None:
-    """What happened, in order, and what became of each event.
+    """What happened, in order.
 
     Example: headrace events --type model.promoted
     """
@@ -62,7 +64,9 @@ def why(
     id: Annotated[str, typer.Argument(help="An event's id, a file's or package's sha256, a version, Job or Revision.")],
     output: options.Json = Output.text,
 ) -> None:
-    """The chain around one id, both ways: file, event, Job, package, Revision, answer.
+    """The chain around one id, both ways.
+
+    File, event, Job, package, Revision, answer.
 
     Example: headrace why 3fa9c1d2
     """

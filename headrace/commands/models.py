@@ -67,7 +67,9 @@ def train(
         list[str] | None, typer.Option("--parameter", envvar="HEADRACE_PARAMETERS", help="KEY=VALUE for the trainer.")
     ] = None,
 ) -> None:
-    """One training here and now, no platform: the same trainer, gate and package as in the loop.
+    """Train here and now, without a platform.
+
+    The same trainer, gate and package as in the loop.
 
     Example: headrace train january.csv --trainer random_forest --target late
     """
@@ -79,7 +81,7 @@ def train(
 
 
 def models(context: typer.Context, output: options.Json = Output.text) -> None:
-    """Every model and version, what serves, how good it is.
+    """List models: what serves, how good it is.
 
     Example: headrace models
     """
@@ -99,7 +101,7 @@ def predict(
     ] = "-",
     output: options.Json = Output.text,
 ) -> None:
-    """Ask the served model over HTTP, one answer per row.
+    """Ask the served model, one answer per row.
 
     Example: headrace predict flights --rows tomorrow.csv
     """
@@ -121,7 +123,9 @@ def promote(
     model: Annotated[str, typer.Argument(help="Its name.")],
     version: Annotated[str | None, typer.Argument(help="[default: the newest]")] = None,
 ) -> None:
-    """Let a version serve by your own decision: no comparison, no canary.
+    """Let a version serve by your own decision.
+
+    No comparison, no canary.
 
     Example: headrace promote flights v20261123-224512-1a2b3c
     """

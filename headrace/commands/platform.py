@@ -37,7 +37,9 @@ def up(
         ),
     ] = None,
 ) -> None:
-    """Start the laptop's platform: the manifests of a cluster, without one.
+    """Start the laptop's platform.
+
+    It runs the manifests of a cluster without one.
 
     Example: headrace up --detach
     """

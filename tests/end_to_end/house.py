@@ -168,7 +168,7 @@ class House:
     ) -> list[Entry]:
         """The journal's entries, oldest first."""
         wanted = {"type": type, "subject": subject, "id": id, "causationid": causationid}
-        return [*journal.read(f"{self.url}/journal/headrace/default", follow=False, **wanted)]
+        return [*journal.read(f"{self.url}/journal/headrace/default", **wanted)]
 
     def follows(self, event_id: str) -> list[Entry]:
         """Everything that follows from an event, oldest first."""

@@ -194,7 +194,6 @@ def test_a_csv_renamed_parquet_is_refused(tmp_path: Path) -> None:
         table.read(tmp_path / "file.parquet")
 
 
-
 def test_reading_a_table_imports_no_training_library() -> None:
     code = "import sys, trainers.dataset; print({'sklearn', 'tensorflow', 'onnx'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,12 +15,17 @@ from typing import Any
 
 import pytest
 
-from eventing import binding, contract
+from eventing import binding, contract, sender
 from eventing.contract import Data, DatasetArrived, DriftDetected, PredictionRequested
+from eventing.errors import Rejected
+from functions.model import Model
 from functions.store import Serving, Store
 from tests.trainers.conftest import MIXED_HEADER, Sink, mixed_rows
+from trainers import job, training, wish
+from trainers.voice import Voice
 
 FAST = {"n_estimators": 10}
+DRIFTED = DriftDetected("doors", "größe", "psi", 0.4, 0.2, 1000)
 
 
 class Place:
@@ -71,10 +76,23 @@ class Place:
         )
 
     def run(self, data: Data, **environ: str) -> tuple[int, str]:
-        """Exit status and log."""
+        """Exit status and log of a process."""
         process = self.start(data, **environ)
         _, log = process.communicate(timeout=120)
         return process.returncode, log
+
+    def handle(self, data: Data) -> tuple[int, str]:
+        """As `run`, without a process: for what happens before the training, of which there is much to say."""
+        to = job.Settings(
+            self.url, self.sink.url, self.folder / "event", "random-forest-0123-00001", "headrace", 1 << 26
+        )
+        cause = data.to_event(source="/headrace/eventing/source", id="test-1", time=self.now)
+        voice = Voice(sender.Sender(self.sink.url), cause, to.job)
+        try:
+            job.train(cause, self.store, voice, to, self.folder)
+        except Rejected as e:
+            return job.conclude(cause, voice, to, e), str(e)
+        return os.EX_OK, ""
 
 
 @pytest.fixture
@@ -82,8 +100,34 @@ def place(tmp_path: Path, sink: Sink) -> Place:
     return Place(tmp_path, sink)
 
 
-def mixed(rows: int = 120, seed: int = 0) -> str:
-    return "\n".join([MIXED_HEADER, *mixed_rows(rows, seed)]) + "\n"
+def mixed(rows: int = 120, seed: int = 0, constant: str = "") -> str:
+    """constant: of a further column, `month`, the same in every row."""
+    table = [MIXED_HEADER, *mixed_rows(rows, seed)]
+    if constant:
+        table = [f"{row},{constant if i else 'month'}" for i, row in enumerate(table)]
+    return "\n".join(table) + "\n"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a Job makes of the first file, trained once for all tests that need a champion."""
+    folder = tmp_path_factory.mktemp("champion")
+    (folder / "a.csv").write_text(mixed(constant="1"))
+    sha256 = hashlib.sha256(mixed(constant="1").encode()).hexdigest()
+    plan = training.Plan(
+        "doors", "v20260101-000000-abcdef", "random_forest", "kind", FAST, None, "file:///a", sha256, (sha256,)
+    )
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return training.train(plan, [folder / "a.csv"], folder, now, lambda step, done, what: None).package
+
+
+@pytest.fixture
+def champion(place: Place, package: Path) -> str:
+    """The version that serves; its file was dropped."""
+    place.drop(mixed(constant="1"))
+    version = place.store.publish(package).version
+    place.store.set_serving("doors", Serving(version, None, "2026-01-01T00:00:00+00:00", "first"))
+    return version
 
 
 def test_a_dropped_file_becomes_a_package_and_an_event(place: Place) -> None:
@@ -113,10 +157,57 @@ def test_a_redelivered_event_trains_once_and_is_told_of_again(place: Place) -> N
 
 
 def test_the_same_file_with_defaults_spelled_out_is_no_other_training(place: Place) -> None:
-    assert place.run(place.drop(mixed()))[0] == 0
-    again = place.drop(mixed(), trainer="random_forest", parameters={**FAST, "seed": 42})
-    assert place.run(again)[0] == 0
+    plain = place.drop(mixed())
+    spelled = place.drop(mixed(), trainer="random_forest", parameters={**FAST, "seed": 42})
+    other = place.drop(mixed(), parameters={**FAST, "seed": 43})
+    keys = [wish.of_arrival(arrived, place.store, 1 << 20).key() for arrived in (plain, spelled, other)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_two_jobs_at_once_for_the_same_training_make_one_package_and_tell_one_event(place: Place) -> None:
+    arrived = place.drop(mixed(600))
+    both = [place.start(arrived), place.start(arrived, again="-once-more")]
+    logs = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], logs
+    (version,) = place.store.versions("doors")
+    first, second = place.sink.of("model.trained")
+    assert first["id"] == second["id"] and first["data"] == second["data"] and first["data"]["version"] == version
+    assert place.store.list("heldout") == (f"heldout/doors/{version}.npz",)
+    steps = [event["data"]["step"] for event in place.sink.of("training.progressed")]
+    assert steps.count("package") == 1
+
+
+def test_a_job_that_waits_for_another_one_goes_on_when_that_one_fails(place: Place) -> None:
+    arrived = place.drop(mixed(2000), parameters={"n_estimators": 200})
+    owner = place.start(arrived)
+    while not place.store.list("runs"):
+        assert owner.poll() is None
+        time.sleep(0.01)
+    waiting = place.start(arrived, again="-once-more")
+    assert waiting.stderr is not None
+    log = ""
+    while "waiting for it" not in log:
+        log += (line := waiting.stderr.readline())
+        assert line, log
+    owner.kill()
+    owner.communicate()
+    # The owner's Job starts its next pod, which need not wait for the lease of the first to run out.
+    assert place.run(arrived)[0] == 0
+    waiting.communicate(timeout=120)
+    assert waiting.returncode == 0
     assert len(place.store.versions("doors")) == 1
+    assert len({event["id"] for event in place.sink.of("model.trained")}) == 1
+
+
+@pytest.mark.parametrize("name", ["promoter", "Doors", "a" * 60, "../x"])
+@pytest.mark.parametrize("of", ["dataset.arrived", "drift.detected"])
+def test_a_name_that_no_model_can_have_is_refused_for_good(place: Place, name: str, of: str) -> None:
+    arrived = DatasetArrived(name, place.store.uri("datasets/x.csv"), "0" * 64, 10, target="kind")
+    drifted = DriftDetected(name, "größe", "psi", 0.4, 0.2, 1000)
+    status, log = place.handle(arrived if of == "dataset.arrived" else drifted)
+    assert status == os.EX_DATAERR and not place.store.list("runs"), log
+    (failed,) = place.sink.of("training.failed")
+    assert "name" in failed["data"]["reason"] and failed["data"]["retryable"] is False
 
 
 def test_a_package_whose_event_nobody_took_is_told_of_at_the_next_try(place: Place) -> None:
@@ -132,7 +223,7 @@ def test_a_package_whose_event_nobody_took_is_told_of_at_the_next_try(place: Pla
 
 
 def test_a_trainer_killed_at_any_moment_leaves_one_package_in_the_end(place: Place) -> None:
-    arrived = place.drop(mixed(3000), parameters={"n_estimators": 60})
+    arrived = place.drop(mixed(1000), parameters={"n_estimators": 40})
     marks = [lambda: place.store.list("runs"), lambda: place.store.list("heldout"), lambda: place.store.list("models")]
     for mark in marks:
         process = place.start(arrived)
@@ -246,49 +337,71 @@ def test_a_missing_setting_is_named_at_start(place: Place) -> None:
     assert status == os.EX_CONFIG and "K_SINK" in log
 
 
-def serve(place: Place) -> str:
-    (version,) = place.store.versions("doors")
-    place.store.set_serving("doors", Serving(version, None, "2026-01-01T00:00:00+00:00", "first"))
-    return version
-
-
-def test_a_later_file_takes_the_champions_target_and_names_it_as_parent(place: Place) -> None:
-    assert place.run(place.drop(mixed()))[0] == 0
-    champion = serve(place)
-    assert place.run(place.drop(mixed(seed=1), target=None))[0] == 0
-    manifest = place.store.manifest("doors", place.sink.of("model.trained")[1]["data"]["version"])
+def test_a_later_file_takes_the_champions_target_and_columns_and_names_it_as_parent(
+    place: Place, champion: str
+) -> None:
+    # A colour is missing all month, and the month, another constant, is a column that the champion does not know.
+    later = "\n".join(
+        row if i == 0 else ",".join([row.split(",")[0], "", *row.split(",")[2:]])
+        for i, row in enumerate(mixed(seed=1, constant="2").splitlines())
+    )
+    status, log = place.run(place.drop(later, target=None))
+    assert status == 0, log
+    manifest = place.store.manifest("doors", place.sink.of("model.trained")[0]["data"]["version"])
     assert (manifest.parent, manifest.parameters["target"]) == (champion, "kind")
+    asked = place.store.manifest("doors", champion).signature.inputs
+    assert [(i.name, i.datatype) for i in manifest.signature.inputs] == [(i.name, i.datatype) for i in asked]
+    assert manifest.parameters["left_out"] == ["month"]
 
 
-def test_a_drift_trains_on_every_file_dropped_and_only_if_there_is_a_new_one(place: Place) -> None:
-    assert place.run(place.drop(mixed()))[0] == 0
-    serve(place)
-    drifted = DriftDetected("doors", "größe", "psi", 0.4, 0.2, 1000)
-    assert place.run(drifted)[0] == os.EX_DATAERR
-    assert "nothing new to learn from" in place.sink.of("training.failed")[0]["data"]["reason"]
-    place.drop(mixed(80, seed=1))
+def test_a_drift_with_nothing_new_to_learn_from_fails_for_good(place: Place, champion: str) -> None:
+    assert place.run(DRIFTED)[0] == os.EX_DATAERR
+    assert f"nothing new to learn from: {champion}" in place.sink.of("training.failed")[0]["data"]["reason"]
+
+
+def test_a_drift_trains_on_every_file_dropped(place: Place, champion: str) -> None:
+    place.drop(mixed(80, seed=1, constant="2"))
     place.drop("broken,file\n")
-    status, log = place.run(drifted)
+    place.drop(mixed(80, seed=3))
+    status, log = place.run(DRIFTED)
     assert status == 0, log
     trained = place.sink.of("model.trained")[-1]["data"]
     manifest = place.store.manifest("doors", trained["version"])
-    assert trained["rows"] == 200 and len(manifest.parameters["datasets"]) == 3
-    assert "was left out" in manifest.parameters["notes"][0]
+    assert trained["rows"] == 80 and len(manifest.parameters["datasets"]) == 4
+    assert [note.split(",")[0].split(":")[0] for note in manifest.parameters["notes"]] == [
+        "a.csv was left out",
+        "a.csv was left out",
+        "a.csv was left out",
+    ]
     assert manifest.parameters["n_estimators"] == 10
 
 
-def test_a_drift_told_again_trains_on_no_file_that_came_later(place: Place) -> None:
+def test_a_drift_told_again_trains_on_no_file_that_came_later(place: Place, champion: str) -> None:
     """Else a Job that was killed, and the next file dropped meanwhile, would make two models of one drift."""
-    assert place.run(place.drop(mixed()))[0] == 0
-    serve(place)
-    place.drop(mixed(80, seed=1))
+    place.drop(mixed(80, seed=1, constant="2"))
     place.now = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
-    drifted = DriftDetected("doors", "größe", "psi", 0.4, 0.2, 1000)
-    assert place.run(drifted)[0] == 0
-    place.drop(mixed(80, seed=2))
-    assert place.run(drifted)[0] == 0
+    assert place.run(DRIFTED)[0] == 0
+    place.drop(mixed(80, seed=2, constant="3"))
+    # It serves by now, so it knows all files of then; still the event is the one that asked for it.
+    new = place.sink.of("model.trained")[0]["data"]["version"]
+    place.store.set_serving("doors", Serving(new, champion, "2026-01-01T00:00:02+00:00", "better"))
+    status, log = place.run(DRIFTED)
+    assert status == 0, log
     assert len(place.store.versions("doors")) == 2
-    assert place.sink.of("model.trained")[-1] == place.sink.of("model.trained")[-2]
+    assert place.sink.of("model.trained")[0] == place.sink.of("model.trained")[1]
+    assert place.sink.of("model.trained")[0]["data"]["rows"] == 200
+
+
+def test_an_event_is_trained_by_the_trainer_that_it_names(place: Place) -> None:
+    fast = {"epochs": 2, "first_units": 8, "second_units": 4, "batch_size": 16}
+    status, log = place.run(place.drop(mixed(80), trainer="neural_net", parameters=fast))
+    assert status == 0, log
+    (trained,) = place.sink.of("model.trained")
+    manifest = place.store.manifest("doors", trained["data"]["version"])
+    assert (trained["data"]["trainer"], manifest.trainer, manifest.parameters["epochs"]) == (*["neural_net"] * 2, 2)
+    assert manifest.parity["rows"] == 16 and manifest.parity["label_flips"] == 0
+    Model.load(place.store.fetch("doors", manifest.version, place.folder / "fetched")).self_test()
+    assert any("epoch 2 of 2" in event["data"]["what"] for event in place.sink.of("training.progressed"))
 
 
 def test_a_file_is_trained_here_and_now_without_event_and_store(tmp_path: Path, mixed_csv: Path) -> None:
