@@ -120,7 +120,8 @@ def test_a_shell_can_complete_it(shell: str) -> None:
     [
         (["bogus"], "No such command 'bogus'"),
         (["drop"], "Missing argument"),
-        (["drop", "a.csv"], "--dataset"),
+        (["drop", __file__], "--dataset"),
+        (["drop", "absent.csv", "--dataset", "flights"], "absent.csv"),
         (["events", "-o", "yaml"], "'yaml'"),
         (["train", "absent.csv", "--trainer", "random_forest"], "absent.csv"),
         (["up", "--detach", "--port", "99999"], "65535"),
@@ -243,9 +244,8 @@ def test_rows_come_from_csv_json_lines_or_stdin_alike(served: Platform, tmp_path
         (["rollback", "flights"], ["flights has served no version before"]),
         (["why", "nothing-like-it"], ["'nothing-like-it'", "headrace events"]),
         (["dead-letters", "show", "absent"], ["'absent'"]),
-        (["drop", "absent.csv", "--dataset", "flights"], ["absent.csv"]),
         (["drop", __file__, "--dataset", "flights"], [".csv"]),
-        (["drop", "absent.csv", "--dataset", "Not A Name"], ["Not A Name", "lower-case"]),
+        (["drop", __file__, "--dataset", "Not A Name"], ["Not A Name", "lower-case"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
