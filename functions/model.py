@@ -13,6 +13,7 @@ import os
 # onnxruntime 1.32 holds a telemetry endpoint; it reads this once, at import. An operator may still decide otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,9 +147,22 @@ def open_session(model: Path | bytes, threads: int = 1) -> onnxruntime.Inference
     options.log_severity_level = 4  # fatal ones alone: every other comes as an exception, and one is told once
     name = model.name if isinstance(model, Path) else "the graph"
     with _servable(name):
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             str(model) if isinstance(model, Path) else model, sess_options=options, providers=list(PROVIDERS)
         )
+    _give_back()
+    return session
+
+
+def _give_back() -> None:
+    """Return to the system what reading the graph left in the C library's hands; nothing where it has no malloc_trim.
+
+    A forest of 341,378 nodes, 12.5 MB of ONNX, leaves 97 of 206 MiB behind, which takes 25 ms of the 700 ms of loading
+    it. Arena, memory patterns, prepacking, file or bytes make no difference to either figure.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def graph_signature(session: onnxruntime.InferenceSession) -> Signature:

@@ -229,7 +229,7 @@ def _check_columns(table: Table, target: str, guessed: bool, faults: Faults) -> 
     for name in (n for n in names if n != target and (n in RESERVED or n.startswith(RESERVED_PREFIX))):
         faults.of_file("reserved name", f"a column is named {name!r}, as a part of the model is; rename it", name)
     if table.records < MIN_ROWS:
-        what = f"the file has {table.records or 'no'} rows; expected at least {MIN_ROWS}"
+        what = f"the file has {table.records or 'no'} row{'s' * (table.records != 1)}; expected at least {MIN_ROWS}"
         faults.of_file("too few rows", what)
 
 

@@ -113,6 +113,9 @@ def test_broken_rows_may_be_left_out_when_the_caller_allows_it(tmp_path: Path) -
         (lines(*ROWS, header="x,x,target").encode(), "duplicate column", "2 columns are named 'x'"),
         (lines(*ROWS, header=",letter,target").encode(), "column without a name", "column 1 has no name"),
         (lines(*ROWS, header="label,letter,target").encode(), "reserved name", "named 'label'"),
+        (lines(*ROWS, header="__target__,letter,target").encode(), "reserved name", "named '__target__'"),
+        (lines(*[f"{i},a,{i % 2}00000000000000001" for i in range(40)]).encode(), "number too large", "run together"),
+        (lines(*[str(i % 2) for i in range(40)], header="target").encode(), "nothing to learn from", "seen none"),
         (lines(*ROWS, header="x,letter,late").encode(), "no target column", "Columns: 'x', 'letter', 'late'"),
         (lines(*[f"{i},a,1" for i in range(30)]).encode(), "one class", "every row's 'target' is 1"),
         (lines(*[f"a,b,{i % 2}" for i in range(30)]).encode(), "nothing to learn from", "no column besides"),
@@ -179,6 +182,33 @@ def test_parquet_types_are_taken_as_they_are(tmp_path: Path) -> None:
     inputs = data.inputs()
     assert np.isnan(inputs["whole"][3, 0]) and np.isnan(inputs["real"][4, 0]) and inputs["word"][5, 0] == ""
     assert (inputs["sure"][0, 0], inputs["day"][0, 0]) == ("True", "2013-01-01")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_any_line_ending_will_do(tmp_path: Path, end: str) -> None:
+    error = refused(tmp_path, end.join(["x,letter,target", *ROWS, "oops,a,1"]))
+    assert [reason.row for reason in error.reasons] == [42]
+
+
+@pytest.mark.parametrize("header", ["a;b,x,target", '"x;y|z",x,target', "x|y;z,x,target"])
+def test_the_delimiter_is_the_one_that_the_rows_have_too(tmp_path: Path, header: str) -> None:
+    data = learn(tmp_path, lines(*[f"k{i % 3},{i},{i % 2}" for i in range(40)], header=header))
+    assert [c.name for c in data.columns] == [header.split(",")[0].strip('"'), "x"]
+
+
+def test_text_keeps_the_blanks_around_it_and_a_class_loses_them(tmp_path: Path) -> None:
+    data = learn(tmp_path, lines(*[f"{('a', ' a', 'a ')[i % 3]},{i},{(' yes', 'no ')[i % 2]}" for i in range(40)]))
+    assert data.inputs()["x"][:3, 0].tolist() == ["a", " a", "a "] and data.classes == ("no", "yes")
+
+
+def test_columns_of_the_model_that_serves_stay_and_those_it_left_out_stay_out(tmp_path: Path) -> None:
+    form = dataset.Form(numbers=frozenset({"x"}), texts=frozenset({"code", "gone"}), left_out=frozenset({"month"}))
+    rows = [f"7,{i % 5},,{1 + i % 2},{i},{i % 2}" for i in range(40)]
+    (tmp_path / "f.csv").write_text(lines(*rows, header="x,code,gone,month,new,target"))
+    data = dataset.understand(table.read(tmp_path / "f.csv"), None, form=form)
+    assert [(c.name, c.is_text) for c in data.columns] == [("x", False), ("code", True), ("gone", True), ("new", False)]
+    assert data.inputs()["code"][:2, 0].tolist() == ["0", "1"] and data.inputs()["gone"][0, 0] == ""
+    assert data.left_out == ("month",) and "the model that serves does not ask for it" in data.notes[0]
 
 
 def test_a_nested_parquet_column_is_refused_by_name_and_type(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -13,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from eventing.errors import Rejected
 from functions.model import Model
 from tests.trainers.conftest import MIXED_HEADER, mixed_rows
 from trainers import dataset, table, trainer, training
+from trainers.columns import MISSING
 from trainers.preprocessing import Preprocessing
 from trainers.training import Plan, Trained
 
@@ -253,16 +257,78 @@ def test_a_new_trainer_is_one_file_found_by_its_entry_point(mixed_csv: Path, tmp
     Model.load(Path(result["package"])).self_test()
 
 
-def test_of_several_files_those_refused_are_left_out_with_a_note(tmp_path: Path) -> None:
+def test_of_several_files_those_that_cannot_stand_beside_the_newest_are_left_out_with_a_note(tmp_path: Path) -> None:
     files = []
     for name, content in (
         ("old.csv", ["a,target", *(f"{i},{i % 2}" for i in range(30))]),
         ("broken.csv", ["a,b,target", "1"]),
+        ("words.csv", ["a,b,target", *(f"w{i % 3},{-i},{i % 2}" for i in range(30))]),
+        ("gaps.csv", ["a,b,target", *(f",{-i},{i % 2}" for i in range(30))]),
         ("new.csv", ["a,b,target", *(f"{i},{-i},{i % 2}" for i in range(30))]),
-        ("newest.csv", ["a,b,target", *(f"{i},{-i},{i % 2}" for i in range(40))]),
+        ("newest.csv", ["b,target,a", *(f"{-i},{i % 2},{i}" for i in range(40))]),
     ):
         (tmp_path / name).write_text("\n".join(content))
         files.append(tmp_path / name)
     data, notes = training.read(files, None, 0.0)
-    assert data.rows == 70
-    assert [note.split(":")[0] for note in notes] == ["broken.csv was left out", "old.csv was left out"]
+    assert (data.rows, data.files) == (100, ("gaps.csv", "new.csv", "newest.csv"))
+    assert notes == [
+        "old.csv was left out: it lacks 'b', compared with newest.csv, the newest file",
+        "broken.csv was left out: the file has 1 row; expected at least 20",
+        "words.csv was left out: its 'a' holds text, in newest.csv, the newest file, numbers",
+    ]
+    assert (data.place(30), data.place(99)) == ("row 2 of new.csv", "row 41 of newest.csv")
+
+
+def test_text_of_several_files_is_one_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\n".join(["x,letter,target", *(f"{i},k{i % 2},{i % 2}" for i in range(30))]))
+    (tmp_path / "b.csv").write_text("\n".join(["x,letter,target", *(f"{i}.5,m,{i % 2}" for i in range(25))]))
+    columns = {"x": range(20), "letter": ["k0", None] * 10, "target": [0, 1] * 10}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "c.parquet")
+    data, _ = training.read([tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "c.parquet"], None, 0.0)
+    assert data.rows == 75
+    assert data.inputs()["letter"][[0, 1, 30, 55, 56], 0].tolist() == ["k0", "k1", "m", "k0", ""]
+    assert data.inputs()["x"][[30, 57], 0].tolist() == [0.5, 2.0]
+
+
+ODD_NAMES = ("file", "allow_pickle", "a/b", "x.npy", "..", "日本 語", "new\nline", " lead", "{}", "'q'")
+
+
+def test_any_column_name_can_be_an_input(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    columns = {name: random.normal(size=60) for name in ODD_NAMES}
+    target = np.where(columns["file"] + columns["a/b"] > 0, "very late", " on time")
+    pyarrow.parquet.write_table(pa.table({**columns, "kind": target}), tmp_path / "f.parquet")
+    done = run(tmp_path / "f.parquet", tmp_path, parameters=FAST["random_forest"])
+    model = Model.load(done.package)
+    assert tuple(spec.name for spec in model.signature.inputs) == ODD_NAMES
+    assert model.signature.classes == ("on time", "very late")
+    with np.load(done.heldout, allow_pickle=False) as held:
+        assert set(held.files) == {*ODD_NAMES, dataset.TARGET_KEY}
+
+
+def test_a_cell_means_the_same_in_a_request_as_in_the_file(tmp_path: Path) -> None:
+    """What a row of the file says, sent as it stands or as JSON, answers as the trained model does for that row."""
+    random = np.random.default_rng(4)
+    words = ["rot", " rot", "rot ", "NA", "None", "", "z\nz"]
+    rows = [(str(random.choice(words)), str(random.choice(["TRUE", "FALSE"]))) for _ in range(300)]
+    target = [int((word == " rot") ^ (flag == "TRUE")) for word, flag in rows]
+    with (tmp_path / "f.csv").open("w", newline="") as out:
+        csv.writer(out).writerows([("word", "flag", "kind"), *((*row, t) for row, t in zip(rows, target, strict=True))])
+    model = Model.load(run(tmp_path / "f.csv", tmp_path, parameters=FAST["random_forest"]).package)
+    assert model.signature.inputs[0].categories == (" rot", "rot", "rot ", "z\nz")
+    data = dataset.understand(table.read(tmp_path / "f.csv"), "kind")
+    expected = model.infer(data.inputs())["probabilities"].tolist()
+    sent = {"word": [word for word, _ in rows], "flag": [flag for _, flag in rows]}
+    assert model.infer({n: np.array(v, object)[:, None] for n, v in sent.items()})["probabilities"].tolist() == expected
+    as_json = {"word": [w if w not in MISSING else "" for w in sent["word"]], "flag": [f.title() for f in sent["flag"]]}
+    answer = model.infer({n: np.array(v, object)[:, None] for n, v in as_json.items()})
+    assert answer["probabilities"].tolist() == expected
+
+
+def test_a_wide_short_table_is_learned_from(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    rows = [",".join(f"{v:.3f}" for v in random.normal(size=200)) for _ in range(60)]
+    table_rows = [f"{row},{('1', '2', '5')[i % 3]}" for i, row in enumerate(rows)]
+    (tmp_path / "f.csv").write_text("\n".join([",".join([*(f"c{i}" for i in range(200)), "kind"]), *table_rows]))
+    manifest = run(tmp_path / "f.csv", tmp_path, parameters=FAST["random_forest"]).manifest
+    assert (len(manifest.signature.inputs), manifest.signature.classes, manifest.parity["rows"]) == (200, (1, 2, 5), 12)

@@ -1,4 +1,4 @@
-"""functions.promoter.promotion: a trained version on its way to a verdict, each canary to its end, whatever comes between."""
+"""functions.promoter.promotion: a trained version on its way to a verdict, each canary to its end, whatever happens."""
 
 from __future__ import annotations
 
