@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def test_a_deleted_service_takes_all_of_its_own_along(house: House) -> None:
 def test_wait_and_describe_tell_of_a_model(house: House) -> None:
     assert "condition met" in house.kubectl("wait", "--for=condition=Ready", f"ksvc/{MODEL}", "--timeout=60s")
     described = house.kubectl("describe", "ksvc", MODEL)
-    assert "Container Concurrency:  20" in described
+    assert re.search(r"Container Concurrency:\s+20\b", described)  # the column is as wide as its longest name
     job = house.items("jobs")[0]["metadata"]["name"]
     assert "Pods Statuses:" in house.kubectl("describe", "job", job)
 

@@ -189,6 +189,43 @@ def _categorical(values: np.ndarray) -> dict[str, Any]:
     return {"kind": "categorical", "shares": shares, "other": 0.0, "missing": 0.0}
 
 
+def large_forest(trees: int = 32, depth: int = 12) -> bytes:
+    """ONNX of whole binary trees over one input `x`, 8,191 nodes each: what a real forest's size is, made at once."""
+    inner, nodes = 2**depth - 1, 2 ** (depth + 1) - 1
+    ids = np.arange(nodes)
+    branch = ids < inner
+    leaves = np.tile(ids[~branch], trees)
+    per_tree = {
+        "nodes_nodeids": ids,
+        "nodes_featureids": 0 * ids,
+        "nodes_values": np.where(branch, np.random.default_rng(0).normal(size=nodes), 0.0),
+        "nodes_truenodeids": np.where(branch, 2 * ids + 1, 0),
+        "nodes_falsenodeids": np.where(branch, 2 * ids + 2, 0),
+    }
+    node = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["x"],
+        ["y"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        nodes_treeids=np.repeat(np.arange(trees), nodes).tolist(),
+        nodes_modes=np.tile(np.where(branch, "BRANCH_LEQ", "LEAF"), trees).tolist(),
+        target_treeids=np.repeat(np.arange(trees), nodes - inner).tolist(),
+        target_nodeids=leaves.tolist(),
+        target_ids=(0 * leaves).tolist(),
+        target_weights=(leaves / 1.0).tolist(),
+        **{name: np.tile(values, trees).tolist() for name, values in per_tree.items()},
+    )
+    graph = helper.make_graph(
+        [node],
+        "forest",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
+
+
 def build_foreign(folder: Path) -> Path:
     """A foreign model without model.json: how many of six zeros to a row in, the rows' sums out; 4 fails inside."""
     constants = [

@@ -212,3 +212,24 @@ def test_the_same_files_have_the_same_digest(tmp_path: Path) -> None:
     first = packages.build_package(tmp_path / "a")
     second = packages.build_package(tmp_path / "b")
     assert write_sums(first) == write_sums(second)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library is asked in glibc's way")
+def test_what_reading_a_large_graph_took_is_given_back_to_the_system(tmp_path: Path) -> None:
+    """A process of its own loads a forest; asking the C library once more brings next to nothing."""
+    (tmp_path / "model.onnx").write_bytes(packages.large_forest())
+    code = (
+        "import ctypes, sys\n"
+        "from pathlib import Path\n"
+        "from functions.model import open_session\n"
+        "def resident(): return int(Path('/proc/self/statm').read_text().split()[1])\n"
+        "session = open_session(Path(sys.argv[1]))\n"
+        "loaded = resident()\n"
+        "trim = getattr(ctypes.CDLL(None), 'malloc_trim', lambda _: 0)\n"
+        "trim(0)\n"
+        "sys.stdout.write(str(resident() / loaded))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "model.onnx")], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) > 0.95
