@@ -73,9 +73,14 @@ class Try:
 class Ledger:
     """The tries at one training. key: its name."""
 
-    def __init__(self, place: Files, key: str) -> None:
+    def __init__(
+        self, place: Files, key: str, lease_s: float = LEASE_S, beat_s: float = BEAT_S, poll_s: float = POLL_S
+    ) -> None:
         self._place = place
         self._folder = f"runs/{key}"
+        self._lease_s = lease_s
+        self._beat_s = beat_s
+        self._poll_s = poll_s
 
     def tries(self) -> tuple[Try, ...]:
         """All of them, oldest first."""
@@ -96,7 +101,7 @@ class Ledger:
             yield None
             return
         stop = threading.Event()
-        heart = threading.Thread(target=turn.beat, args=(stop,), daemon=True, name="ledger")
+        heart = threading.Thread(target=turn.beat, args=(stop, self._beat_s), daemon=True, name="ledger")
         heart.start()
         try:
             yield turn
@@ -115,14 +120,16 @@ class Ledger:
                 if not (_free(owner, me) or (watched and watched[0] == owner.number)):
                     log.info("%s trains the same, as %s; waiting for it", owner.job, owner.version)
                 watched, since = seen, time.monotonic()
-            if owner is None or _free(owner, me) or time.monotonic() - since > LEASE_S:
+            if owner is None or _free(owner, me) or time.monotonic() - since > self._lease_s:
+                if done():  # it may have published, and ended, since it was looked at
+                    break
                 began = datetime.now(UTC).isoformat()
                 entry = Try(owner.number + 1 if owner else 1, version(), me.job, me.pod, me.event, began)
                 path = f"{self._folder}/{entry.number:04}.json"
                 if self._place.create(path, json.dumps(asdict(entry)).encode()):
                     return Turn(self, self._place, path, entry)
                 continue  # another one was faster, and is watched from now on
-            time.sleep(POLL_S)
+            time.sleep(self._poll_s)
         return None
 
 
@@ -141,9 +148,9 @@ class Turn:
         if newest.number != self.entry.number:
             raise RetryLater(f"{newest.job} has taken this training over, as {newest.version}")
 
-    def beat(self, stop: threading.Event) -> None:
+    def beat(self, stop: threading.Event, every_s: float) -> None:
         """Say that this process lives, until `stop` is set."""
-        while not stop.wait(BEAT_S):
+        while not stop.wait(every_s):
             self.entry = replace(self.entry, beats=self.entry.beats + 1)
             self._write()
 

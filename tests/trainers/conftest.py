@@ -39,7 +39,8 @@ class Sink:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/broker"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        # It looks for its end every 10 ms: with the default of 500 the tests would wait for nothing else.
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def of(self, noun: str) -> list[dict[str, Any]]:
         """Events of one type, such as `model.trained`."""

@@ -82,14 +82,15 @@ class Place:
         return process.returncode, log
 
     def handle(self, data: Data) -> tuple[int, str]:
-        """As `run`, without a process: for what happens before the training, of which there is much to say."""
-        to = job.Settings(
-            self.url, self.sink.url, self.folder / "event", "random-forest-0123-00001", "headrace", 1 << 26
-        )
+        """As `run`, without a process: of most promises the process is no part, and it takes seconds to start."""
+        self._events += 1
+        pod = f"random-forest-0123-{self._events:05}"
+        to = job.Settings(self.url, self.sink.url, self.folder / "event", pod, "headrace", 1 << 26)
         cause = data.to_event(source="/headrace/eventing/source", id="test-1", time=self.now)
         voice = Voice(sender.Sender(self.sink.url), cause, to.job)
+        scratch = self.folder / f"scratch-{self._events}"
         try:
-            job.train(cause, self.store, voice, to, self.folder)
+            job.train(cause, self.store, voice, to, scratch)
         except Rejected as e:
             return job.conclude(cause, voice, to, e), str(e)
         return os.EX_OK, ""
@@ -178,7 +179,7 @@ def test_two_jobs_at_once_for_the_same_training_make_one_package_and_tell_one_ev
 
 
 def test_a_job_that_waits_for_another_one_goes_on_when_that_one_fails(place: Place) -> None:
-    arrived = place.drop(mixed(2000), parameters={"n_estimators": 200})
+    arrived = place.drop(mixed(500), parameters={"n_estimators": 100})
     owner = place.start(arrived)
     while not place.store.list("runs"):
         assert owner.poll() is None
@@ -223,7 +224,7 @@ def test_a_package_whose_event_nobody_took_is_told_of_at_the_next_try(place: Pla
 
 
 def test_a_trainer_killed_at_any_moment_leaves_one_package_in_the_end(place: Place) -> None:
-    arrived = place.drop(mixed(1000), parameters={"n_estimators": 40})
+    arrived = place.drop(mixed(500), parameters={"n_estimators": 20})
     marks = [lambda: place.store.list("runs"), lambda: place.store.list("heldout"), lambda: place.store.list("models")]
     for mark in marks:
         process = place.start(arrived)
@@ -260,7 +261,7 @@ def test_broken_rows_are_rejected_with_line_column_and_count(place: Place) -> No
 
 
 def test_allowed_broken_rows_are_told_of_and_the_rest_is_learned_from(place: Place) -> None:
-    status, log = place.run(place.drop(mixed() + "1,rot\n", parameters={**FAST, "max_broken_share": 0.1}))
+    status, log = place.handle(place.drop(mixed() + "1,rot\n", parameters={**FAST, "max_broken_share": 0.1}))
     assert status == 0, log
     assert place.sink.of("dataset.rejected")[0]["data"]["broken_rows"] == 1
     assert place.sink.of("model.trained")[0]["data"]["rows"] == 120
@@ -276,14 +277,14 @@ def test_allowed_broken_rows_are_told_of_and_the_rest_is_learned_from(place: Pla
     ],
 )
 def test_a_file_nobody_can_learn_from_is_rejected_in_words(place: Place, content: bytes, says: str) -> None:
-    status, _ = place.run(place.drop(content))
+    status, _ = place.handle(place.drop(content))
     assert status == os.EX_DATAERR
     assert says in place.sink.of("dataset.rejected")[0]["data"]["reasons"][0]["what"]
 
 
 def test_a_file_over_the_limit_is_rejected_before_it_is_read(place: Place) -> None:
     arrived = DatasetArrived("doors", place.store.uri("datasets/doors/none.csv"), "0" * 64, 1 << 30, target="kind")
-    assert place.run(arrived)[0] == os.EX_DATAERR
+    assert place.handle(arrived)[0] == os.EX_DATAERR
     what = place.sink.of("dataset.rejected")[0]["data"]["reasons"][0]["what"]
     assert "1,073,741,824 bytes; at most 67,108,864" in what
 
@@ -291,7 +292,7 @@ def test_a_file_over_the_limit_is_rejected_before_it_is_read(place: Place) -> No
 def test_a_thousand_reasons_in_many_letters_fit_into_one_event(place: Place) -> None:
     header = "ü" * 300 + ",kind"
     rows = [f"{i},{'ab'[i % 2]}" for i in range(3000)] + [f"{'ж' * 500},a"] * 120
-    status, log = place.run(place.drop("\n".join([header, *rows])))
+    status, log = place.handle(place.drop("\n".join([header, *rows])))
     assert status == os.EX_DATAERR, log
     rejected = place.sink.of("dataset.rejected")[0]["data"]
     assert rejected["broken_rows"] == 120 and len(json.dumps(rejected)) < 64 * 1024 and rejected["reasons"]
@@ -308,7 +309,7 @@ def test_a_thousand_reasons_in_many_letters_fit_into_one_event(place: Place) -> 
 def test_a_training_that_cannot_work_fails_for_good_and_says_why(
     place: Place, fields: dict[str, Any], says: str
 ) -> None:
-    assert place.run(place.drop(mixed(), **fields))[0] == os.EX_DATAERR
+    assert place.handle(place.drop(mixed(), **fields))[0] == os.EX_DATAERR
     (failed,) = place.sink.of("training.failed")
     assert says in failed["data"]["reason"] and failed["data"]["retryable"] is False
     assert failed["data"]["log_uri"].endswith("/pods/random-forest-0123-00001/log")
@@ -318,7 +319,7 @@ def test_a_training_that_cannot_work_fails_for_good_and_says_why(
 def test_a_file_that_was_changed_after_the_drop_is_refused(place: Place) -> None:
     arrived = place.drop(mixed())
     (place.folder / "store" / "datasets" / "doors" / f"{arrived.sha256}.csv").write_text("other")
-    assert place.run(arrived)[0] == os.EX_DATAERR
+    assert place.handle(arrived)[0] == os.EX_DATAERR
     assert "changed after it was dropped" in place.sink.of("training.failed")[0]["data"]["reason"]
 
 
@@ -345,7 +346,7 @@ def test_a_later_file_takes_the_champions_target_and_columns_and_names_it_as_par
         row if i == 0 else ",".join([row.split(",")[0], "", *row.split(",")[2:]])
         for i, row in enumerate(mixed(seed=1, constant="2").splitlines())
     )
-    status, log = place.run(place.drop(later, target=None))
+    status, log = place.handle(place.drop(later, target=None))
     assert status == 0, log
     manifest = place.store.manifest("doors", place.sink.of("model.trained")[0]["data"]["version"])
     assert (manifest.parent, manifest.parameters["target"]) == (champion, "kind")
@@ -355,14 +356,14 @@ def test_a_later_file_takes_the_champions_target_and_columns_and_names_it_as_par
 
 
 def test_a_drift_with_nothing_new_to_learn_from_fails_for_good(place: Place, champion: str) -> None:
-    assert place.run(DRIFTED)[0] == os.EX_DATAERR
+    assert place.handle(DRIFTED)[0] == os.EX_DATAERR
     assert f"nothing new to learn from: {champion}" in place.sink.of("training.failed")[0]["data"]["reason"]
 
 
 def test_a_drift_trains_on_every_file_dropped_that_can_be_learned_from(place: Place, champion: str) -> None:
     place.drop("broken,file\n")
     place.drop(mixed(80, seed=1, constant="2"))
-    status, log = place.run(DRIFTED)
+    status, log = place.handle(DRIFTED)
     assert status == 0, log
     trained = place.sink.of("model.trained")[-1]["data"]
     manifest = place.store.manifest("doors", trained["version"])
@@ -378,12 +379,12 @@ def test_a_drift_told_again_trains_on_no_file_that_came_later(place: Place, cham
     """Else a Job that was killed, and the next file dropped meanwhile, would make two models of one drift."""
     place.drop(mixed(80, seed=1, constant="2"))
     place.now = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
-    assert place.run(DRIFTED)[0] == 0
+    assert place.handle(DRIFTED)[0] == 0
     place.drop(mixed(80, seed=2, constant="3"))
     # It serves by now, so it knows all files of then; still the event is the one that asked for it.
     new = place.sink.of("model.trained")[0]["data"]["version"]
     place.store.set_serving("doors", Serving(new, champion, "2026-01-01T00:00:02+00:00", "better"))
-    status, log = place.run(DRIFTED)
+    status, log = place.handle(DRIFTED)
     assert status == 0, log
     assert len(place.store.versions("doors")) == 2
     assert place.sink.of("model.trained")[0] == place.sink.of("model.trained")[1]
