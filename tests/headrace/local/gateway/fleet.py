@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,13 +42,14 @@ class Fleet:
 
 @dataclass
 class Place:
-    """One gateway and what is around it. url: of the front."""
+    """One gateway and what is around it. url: of the front. dead: a pod that takes no connection."""
 
     objects: Objects
     gateway: Gateway
     fleet: Fleet
     client: aiohttp.ClientSession
     url: str
+    dead: Endpoint
 
     def service(self, name: str, *traffic: dict[str, Any]) -> None:
         """A Service whose status sends its traffic so."""
@@ -114,10 +116,15 @@ async def place(tmp_path: Path, **options: Any) -> AsyncIterator[Place]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
+    # Bound and not listening: it refuses, and nobody else can be given the port meanwhile.
+    refusing = socket.socket()
+    refusing.bind(("127.0.0.1", 0))
+    dead = Endpoint("pod-dead", refusing.getsockname()[1])
     try:
         async with aiohttp.ClientSession(auto_decompress=False) as client:
-            yield Place(objects, gateway, fleet, client, f"http://127.0.0.1:{runner.addresses[0][1]}")
+            yield Place(objects, gateway, fleet, client, f"http://127.0.0.1:{runner.addresses[0][1]}", dead)
     finally:
+        refusing.close()
         await gateway.stop()
         await runner.cleanup()
         objects.close()

@@ -368,11 +368,9 @@ def test_a_service_without_a_ready_revision_says_why(tmp_path: Path) -> None:
 
 def test_a_pod_that_takes_no_connection_is_passed_over_even_for_a_post(tmp_path: Path) -> None:
     async def promise() -> None:
-        async with pod(saying("gone"), "pod-0") as dead:
-            pass
         async with place(tmp_path) as at, pod(saying("alive")) as alive:
             at.flights()
-            at.fleet.set("flights-1", dead, alive)
+            at.fleet.set("flights-1", at.dead, alive)
             for _ in range(4):
                 async with at.client.post(at.url + "/svc/headrace/flights/", data=b"x") as answer:
                     assert (answer.status, await answer.text()) == (200, "alive")
@@ -382,19 +380,18 @@ def test_a_pod_that_takes_no_connection_is_passed_over_even_for_a_post(tmp_path:
 
 def test_a_request_whose_only_pod_died_goes_to_its_successor(tmp_path: Path) -> None:
     async def promise() -> None:
-        async with pod(saying("gone"), "pod-0") as dead:
-            pass
         async with place(tmp_path) as at, pod(saying("successor")) as alive:
             at.flights()
-            at.fleet.set("flights-1", dead)
+            at.fleet.set("flights-1", at.dead)
             called: list[str] = []
             at.gateway.on_demand(lambda namespace, revision: called.append(revision))
             waiting = asyncio.create_task(at.get())
             await asyncio.sleep(0.05)
             at.fleet.set("flights-1")
-            await until(lambda: bool(called))
+            await until(lambda: bool(called) or waiting.done())
             at.fleet.set("flights-1", alive)
             assert await waiting == (200, "successor")
+            assert called == ["flights-1"]
 
     asyncio.run(promise())
 
