@@ -27,6 +27,8 @@ import numpy.typing as npt
 from trainers.columns import spelled
 from trainers.table import Numbers, Text
 
+RULE = "by-content-1"  # written into each package; another rule needs another name (see `functions.promoter.held_out`)
+
 Ids = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 

@@ -120,6 +120,7 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
         parameters={
             **asdict(common),
             **asdict(fitted.parameters),
+            "split": splits.RULE,
             "target": data.target,
             "given": dict(plan.parameters),
             "datasets": list(plan.datasets),

@@ -1,4 +1,4 @@
-"""What a protocol is made of: routes, answers, refusals. No protocol knows Flask, so that none of them pays for it.
+"""What a protocol says: answers and refusals. No protocol knows Flask, so that none of them pays for it.
 
 Source: statuses and the key `error` are what tritonclient, kserve and TensorFlow Serving's clients expect
 (Open Inference Protocol V2, "Inference errors"; TensorFlow Serving's REST API, "Error").
@@ -7,7 +7,7 @@ Source: statuses and the key `error` are what tritonclient, kserve and TensorFlo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from monitoring import metrics
 
 if TYPE_CHECKING:
     from functions.package import Signature
-    from functions.predictor.catalog import Catalog
 
 BAD_REQUEST, NOT_FOUND, TOO_LARGE, UNSUPPORTED_MEDIA, FAILED, UNSUPPORTED, UNAVAILABLE = (
     400,
@@ -70,21 +69,6 @@ class Refusal(HeadraceError):
         return Answer(self.status, orjson.dumps({"error": str(self)}), headers=headers)
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One path of a protocol.
-
-    path: as Flask writes it; of a prediction with `<model>` and perhaps `<version>`.
-    handle: of a prediction `(served, body, environ)`, else `(catalog, **variables of the path)`.
-    predicts: whether it asks a model; such paths skip Flask once the model is ready.
-    """
-
-    method: str
-    path: str
-    handle: Callable[..., Answer]
-    predicts: bool = False
-
-
 def misfit(signature: Signature, faults: Sequence[str]) -> Refusal:
     """The refusal of a request whose tensors do not fit: every fault, and which inputs would."""
     names = [spec.name for spec in signature.inputs]
@@ -132,14 +116,6 @@ def parse(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Refusal(BAD_REQUEST, f"the body is a JSON {type(value).__name__}; expected an object")
     return value
-
-
-def view(route: Route, catalog: Catalog, variables: Mapping[str, str]) -> Answer:
-    """The answer of a route that predicts nothing, its refusal included."""
-    try:
-        return route.handle(catalog, **variables)
-    except Refusal as e:
-        return e.answer()
 
 
 def refused(error: Refusal | Rejected | RetryLater) -> Answer:

@@ -24,13 +24,12 @@ from functions.predictor.answers import (
     Answer,
     Environ,
     Refusal,
-    Route,
     is_probe,
     refused,
-    view,
 )
 from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Served
 from functions.predictor.protocols import health
+from functions.predictor.routes import Route, view
 from monitoring import metrics
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ import flask
 from eventing import receiver
 from eventing.errors import Rejected, RetryLater
 from functions.predictor import cloudevents
-from functions.predictor.answers import Answer, Refusal, Route, refused, view
+from functions.predictor.answers import Answer, Refusal, refused
 from functions.predictor.catalog import Catalog
+from functions.predictor.routes import Route, view
 
 
 def create(catalog: Catalog, routes: Iterable[tuple[str, Route]], max_body_bytes: int) -> flask.Flask:

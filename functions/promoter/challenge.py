@@ -5,20 +5,15 @@ Used by the promoter. What is wrong with a package becomes a verdict with its re
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from eventing.contract import ModelTrained
 from eventing.errors import Rejected
 from functions import package
 from functions.model import Model
-from functions.promoter import comparison
+from functions.promoter import comparison, held_out
 from functions.promoter.comparison import Gate
+from functions.promoter.held_out import Rows
 from functions.store import Store
 
 
@@ -43,17 +38,21 @@ def challenge(store: Store, trained: ModelTrained, champion: str | None, max_reg
     advice = f"`headrace promote {model} {version}` puts it in place all the same"
     try:
         reigning = Model.load(store.fetch(model, champion, work))
-        rows = _held_out(store, model, version, work)
+        if reigning.manifest is None:
+            raise Rejected(f"its package has no {package.MANIFEST_FILE}")
+        changes = comparison.signature_changes(reigning.signature, challenger.signature)
+        if not challenger.signature.classes:
+            changes.append("its signature names no classes, so there is no score to compare")
+        if changes:
+            return Gate(False, f"the champion cannot answer its rows: {'; '.join(changes)}; {advice}", proof)
+        rows, left_out = held_out.comparable(store, reigning.manifest, challenger.manifest, work)
+        if missing := _missing(challenger, rows):
+            raise Rejected(f"its held-out rows lack {', '.join(map(repr, missing))}")
     except Rejected as e:
         return Gate(False, f"it cannot be compared with {champion}: {e}; {advice}", proof)
-    changes = comparison.signature_changes(reigning.signature, challenger.signature)
-    if not challenger.signature.classes:
-        changes.append("its signature names no classes, so there is no score to compare")
-    changes += [f"its held-out rows lack {name!r}" for name in _missing(challenger, rows)]
-    if changes:
-        return Gate(False, f"the champion cannot answer its rows: {'; '.join(changes)}; {advice}", proof)
     verdict = comparison.judge(comparison.compare(reigning, challenger, rows), max_regression)
-    reason = verdict.reason if verdict.passed else f"{verdict.reason}; {advice}"
+    reasons = [verdict.reason, left_out, None if verdict.passed else advice]
+    reason = "; ".join(filter(None, reasons))
     return Gate(verdict.passed, reason, {**proof, **verdict.evidence})
 
 
@@ -72,19 +71,6 @@ def _package_faults(folder: Path, challenger: Model, trained: ModelTrained) -> l
     return faults
 
 
-def _held_out(store: Store, model: str, version: str, work: Path) -> Mapping[str, npt.NDArray[Any]]:
-    """The rows that `version` was scored on, by column. Raises Rejected when the file cannot be read."""
-    work.mkdir(parents=True, exist_ok=True)
-    file = work / f"{model}-{version}.npz"
-    path = f"heldout/{model}/{version}.npz"
-    store.get_file(path, file)
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
-        raise Rejected(f"{path} holds no held-out rows: {e}") from e
-
-
-def _missing(challenger: Model, rows: Mapping[str, npt.NDArray[Any]]) -> list[str]:
-    wanted = [spec.name for spec in challenger.signature.inputs] + [comparison.TARGET]
+def _missing(challenger: Model, rows: Rows) -> list[str]:
+    wanted = [spec.name for spec in challenger.signature.inputs] + [held_out.TARGET]
     return [name for name in wanted if name not in rows or not len(rows[name])]

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from functions import tensors
 from functions.model import Model
 from functions.package import Manifest, Signature
+from functions.promoter.held_out import TARGET, Rows
 
 Floats = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.int64]
 
-TARGET = "__target__"  # in held-out rows: the index of the true class, int64
 PROBABILITIES = "probabilities"
 BATCH_ROWS = 8192  # rows in one inference: enough for full speed, little enough for a small pod's memory
 LEAST_PROBABILITY = 1e-15  # a certain answer that was wrong costs 34.5 nats instead of infinitely many
@@ -96,7 +96,7 @@ def signature_changes(champion: Signature, challenger: Signature) -> list[str]:
     return changes
 
 
-def compare(champion: Model, challenger: Model, rows: Mapping[str, npt.NDArray[Any]]) -> Comparison:
+def compare(champion: Model, challenger: Model, rows: Rows) -> Comparison:
     """Both models' scores on `rows`: one array per input, and the true classes under TARGET.
 
     Both have the same inputs and classes (`signature_changes` is empty), maybe in another order. Classes are counted by
@@ -112,7 +112,7 @@ def compare(champion: Model, challenger: Model, rows: Mapping[str, npt.NDArray[A
     return Comparison(rows=len(truth), primary=primary, champion=theirs, challenger=ours)
 
 
-def probabilities(model: Model, rows: Mapping[str, npt.NDArray[Any]]) -> Floats:
+def probabilities(model: Model, rows: Rows) -> Floats:
     """The model's probability of each class for each row, (rows, classes), in the order of its signature."""
     inputs = {
         spec.name: rows[spec.name].astype(tensors.DTYPES[spec.datatype]).reshape(-1, *np.abs(spec.shape[1:]))

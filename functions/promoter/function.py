@@ -58,7 +58,7 @@ class Settings:
     hold_s: float = 240.0
     """HEADRACE_HOLD_S: how long one delivery is held; below the Service's timeoutSeconds and the Trigger's timeout."""
     poll_s: float = 1.0
-    """HEADRACE_POLL_S: time between two looks at a running canary."""
+    """HEADRACE_CANARY_POLL_S: time between two looks at a running canary."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -82,7 +82,7 @@ class Settings:
             limits=limits,
             max_regression=number(environ, "HEADRACE_MAX_REGRESSION", 0.0, 0, 1000),
             hold_s=number(environ, "HEADRACE_HOLD_S", 240.0, 1, 600),
-            poll_s=number(environ, "HEADRACE_POLL_S", 1.0, 0.01, 60),
+            poll_s=number(environ, "HEADRACE_CANARY_POLL_S", 1.0, 0.01, 60),
         )
 
 

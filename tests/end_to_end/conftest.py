@@ -16,6 +16,7 @@ MODEL = "walk"
 # Short canaries; on a machine that does other things too, neither chance nor its load is to decide a promotion.
 QUICK = {
     "HEADRACE_CANARY_S": "2",
+    "HEADRACE_CANARY_POLL_S": "0.3",
     "HEADRACE_POLL_S": "0.3",
     "HEADRACE_MAX_REGRESSION": "0.05",
     "HEADRACE_LATENCY_FLOOR_MS": "60000",

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
-from functions.predictor.answers import Route
+from functions.predictor.routes import Route
 
 
 def routes() -> Iterator[tuple[str, Route]]:

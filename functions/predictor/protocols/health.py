@@ -6,8 +6,9 @@ Source: Open Inference Protocol V2 (`live`, `ready`), KServe (`GET /`), Knative 
 
 from __future__ import annotations
 
-from functions.predictor.answers import UNAVAILABLE, Answer, Route, json_answer
+from functions.predictor.answers import UNAVAILABLE, Answer, json_answer
 from functions.predictor.catalog import Catalog
+from functions.predictor.routes import Route
 
 
 def alive(catalog: Catalog) -> Answer:

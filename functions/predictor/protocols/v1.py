@@ -24,7 +24,6 @@ from functions.predictor.answers import (
     Answer,
     Environ,
     Refusal,
-    Route,
     is_probe,
     json_answer,
     misfit,
@@ -32,6 +31,7 @@ from functions.predictor.answers import (
     ranges,
 )
 from functions.predictor.catalog import Catalog, Prediction, Query, Served
+from functions.predictor.routes import Route
 from functions.tensors import Array
 
 SIGNATURES = (None, "", "serving_default", "predict")  # a package has one signature; clients call it by these

@@ -22,13 +22,13 @@ from functions.predictor.answers import (
     Answer,
     Environ,
     Refusal,
-    Route,
     is_probe,
     json_answer,
     misfit,
     parse,
 )
 from functions.predictor.catalog import Catalog, Prediction, Query, Served
+from functions.predictor.routes import Route
 from functions.tensors import Array
 
 EXTENSIONS: tuple[str, ...] = ()

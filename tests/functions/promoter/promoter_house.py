@@ -16,7 +16,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from eventing.contract import ModelPromoted, ModelTrained
 from functions.model import Model
-from functions.promoter import comparison
+from functions.promoter import held_out
 from functions.promoter.function import Promoter
 from functions.promoter.promotion import Means
 from functions.store import Store
@@ -63,7 +63,7 @@ class House:
         published = self.store.publish(folder)
         data, truth = packages.frame(200, seed=3)
         rows = {name: data[name].to_numpy() for name in ("distance", "delay")}
-        rows |= {"carrier": data["carrier"].to_numpy().astype(str), comparison.TARGET: truth}
+        rows |= {"carrier": data["carrier"].to_numpy().astype(str), held_out.TARGET: truth}
         np.savez(self.home / "rows.npz", **rows)
         self.store.put_file(f"heldout/flights/{version}.npz", self.home / "rows.npz")
         sample = packages.sample(Model.load(folder))

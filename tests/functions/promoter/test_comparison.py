@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from functions.model import Model
 from functions.package import Signature, TensorSpec
-from functions.promoter import comparison
+from functions.promoter import comparison, held_out
 from functions.promoter.comparison import Comparison
 from tests.functions import packages
 
@@ -115,7 +115,7 @@ def test_two_models_are_scored_on_the_same_rows_as_scikit_learn_would_score_them
         "distance": data["distance"].to_numpy(),
         "delay": data["delay"].to_numpy(),
         "carrier": data["carrier"].to_numpy().astype(str),
-        comparison.TARGET: truth,
+        held_out.TARGET: truth,
     }
     champion = Model.from_onnx(packages.onnx_bytes(trees=3), packages.SIGNATURE)
     challenger = Model.from_onnx(packages.onnx_bytes(trees=20), packages.SIGNATURE)
@@ -129,7 +129,7 @@ def test_two_models_are_scored_on_the_same_rows_as_scikit_learn_would_score_them
 
 def test_a_champion_that_counts_its_classes_in_another_order_is_compared_class_by_class() -> None:
     data, truth = packages.frame(100, seed=5)
-    rows = {name: data[name].to_numpy() for name in data} | {comparison.TARGET: truth}
+    rows = {name: data[name].to_numpy() for name in data} | {held_out.TARGET: truth}
     model = Model.from_onnx(packages.onnx_bytes(), packages.SIGNATURE)
     turned = Model.from_onnx(packages.onnx_bytes(), replace(packages.SIGNATURE, classes=(1, 0)))
     found = comparison.compare(turned, model, rows)
@@ -139,6 +139,6 @@ def test_a_champion_that_counts_its_classes_in_another_order_is_compared_class_b
 
 def test_where_one_class_alone_was_held_out_log_loss_decides() -> None:
     data, _ = packages.frame(50, seed=5)
-    rows = {name: data[name].to_numpy() for name in data} | {comparison.TARGET: np.ones(50, np.int64)}
+    rows = {name: data[name].to_numpy() for name in data} | {held_out.TARGET: np.ones(50, np.int64)}
     model = Model.from_onnx(packages.onnx_bytes(), packages.SIGNATURE)
     assert comparison.compare(model, model, rows).primary == "log_loss"
