@@ -2,8 +2,9 @@
 
     python -m tests.bench.loop [--runs 3] [--trainer random_forest]
 
-The bare script is the same trainer, gate and package on the same file without platform, events or store
-(`headrace train`). Both run one after the other, alternating, on the same machine; the medians are compared.
+The bare script is the same trainer, gate and package on the same file in a process of its own (`tests.bench.bare`),
+without command line, platform, events or store. Both run one after the other, alternating, on the same machine; the
+medians are compared.
 """
 
 from __future__ import annotations
@@ -43,11 +44,9 @@ def variants(folder: Path, runs: int) -> list[Path]:
 
 
 def bare_s(file: Path, trainer: str, out: Path) -> float:
-    command = [sys.executable, "-m", "headrace.cli", "train", str(file), "--trainer", trainer]
+    command = [sys.executable, "-m", "tests.bench.bare", str(file), trainer, flights.TARGET, str(out)]
     began = time.monotonic()
-    subprocess.run(
-        [*command, "--target", flights.TARGET, "--out", str(out)], check=True, capture_output=True, env=os.environ
-    )
+    subprocess.run(command, check=True, capture_output=True, env=os.environ)
     return time.monotonic() - began
 
 
