@@ -16,8 +16,10 @@ from eventing import server
 from eventing.settings import run
 from functions.predictor import ENTERED
 from functions.predictor.app import App
+from functions.predictor.bodies import Bodies
 from functions.predictor.catalog import Catalog
 from functions.predictor.phases import Phases, process_birth
+from functions.predictor.repository import Repository
 from functions.predictor.settings import Settings
 from functions.store import Store
 
@@ -35,10 +37,10 @@ class Process:
     def __init__(self, settings: Settings, phases: Phases) -> None:
         self._settings = settings
         self._phases = phases
-        self._store = Store.open(settings.store)
-        self._catalog = Catalog({settings.model: settings.version})
-        self._app = App(self._catalog, settings.max_body_bytes)
         self._stopping = threading.Event()
+        self._catalog = Catalog([(settings.model, settings.version)])
+        self._repository = Repository(settings, Store.open(settings.store), self._catalog, self._stopping)
+        self._app = App(self._catalog, Bodies(settings.max_body_bytes), self._repository)
         self._sampler: Sampler | None = None
 
     def run(self) -> None:
@@ -48,6 +50,7 @@ class Process:
             self._settings.port,
             self._settings.host,
             blocking_threads=self._settings.concurrency,
+            direct=self._app.direct,
             drain_s=self._settings.drain_s,
             on_listening=self._listening,
             on_stopping=self._leave,
@@ -63,18 +66,17 @@ class Process:
 
     def _start(self) -> None:
         """Make the model ready, beside the open port."""
-        model = self._settings.model
+        name, version = self._settings.model, self._settings.version
         try:
-            from functions.predictor import start  # numpy and onnxruntime: most of a cold start, hence not before
+            import functions.model  # noqa: F401 - numpy and onnxruntime: most of a cold start, hence not before
+            from functions.predictor import sampler
 
             self._phases.imported()
-            self._sampler = start.sampler(self._settings)
-            start.start(
-                self._settings, self._store, self._catalog, self._app, self._sampler, self._phases, self._stopping
-            )
+            self._sampler = self._repository.teller = sampler.of(self._settings)
+            self._repository.start(name, version, self._phases)
         except Exception as e:
-            log.exception("%s cannot start", model)
-            self._catalog.waits(model, f"the start failed: {type(e).__name__}: {e}")
+            log.exception("%s cannot start", name)
+            self._catalog.fails(name, version, f"the start failed: {type(e).__name__}: {e}")
 
     def _flush(self) -> None:
         if self._sampler is not None:

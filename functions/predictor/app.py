@@ -1,7 +1,8 @@
-"""The WSGI application: predictions go straight to the model, everything else through Flask.
+"""The predictor's requests: predictions go straight to the model, everything else through Flask.
 
 Flask's own handling of a request costs three times what the answer does, so the exact paths of a model that is ready
-lie in one table; what is not in it (a model not served here, metadata, an event) takes Flask's way.
+lie in one table; what is not in it (a model not served here, metadata, an event) takes Flask's way. The table is made
+anew, whole, whenever the catalog changes.
 """
 
 from __future__ import annotations
@@ -16,17 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from eventing.errors import Rejected, RetryLater
 from functions.predictor import protocols
-from functions.predictor.answers import (
-    FAILED,
-    TOO_LARGE,
-    UNAVAILABLE,
-    UNSUPPORTED_MEDIA,
-    Answer,
-    Environ,
-    Refusal,
-    is_probe,
-    refused,
-)
+from functions.predictor.answers import FAILED, UNAVAILABLE, Answer, Environ, Refusal, is_probe, refused
+from functions.predictor.bodies import Bodies
 from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Served
 from functions.predictor.protocols import health
 from functions.predictor.routes import Route, view
@@ -34,6 +26,8 @@ from monitoring import metrics
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
+
+    from functions.predictor.repository import Repository
 
 Call = Callable[[Environ], Answer]
 
@@ -43,57 +37,77 @@ _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in H
 
 
 class App:
-    """The predictor as a WSGI callable; any number of threads may call it.
+    """What the web server calls, from any number of threads: `direct` first, and as a WSGI application the rest.
 
-    max_body_bytes: the longest request body; a longer one is refused with 413.
+    repository: what loads and unloads models when it is asked to; None: nobody does.
     """
 
-    def __init__(self, catalog: Catalog, max_body_bytes: int) -> None:
+    def __init__(self, catalog: Catalog, bodies: Bodies, repository: Repository | None = None) -> None:
         self._catalog = catalog
-        self._max_body_bytes = max_body_bytes
+        self._bodies = bodies
+        self._repository = repository
         # Probes come every second, and while the process starts; the other protocols wait for numpy.
-        self._hot: dict[str, Call] = {
+        self._always: dict[str, Call] = {
             f"{route.method} {route.path}": functools.partial(_show, route, catalog) for route in health.ROUTES
         }
+        self._hot = self._always
+        self._meters: dict[tuple[str, str], _Meter] = {}
         self._flask: WSGIApplication | None = None
         self._building = threading.Lock()
+        self._changing = threading.Lock()
+        catalog.on_change = self._make_table
 
     @functools.cached_property
     def _routes(self) -> tuple[tuple[str, Route], ...]:
         return tuple(protocols.routes())
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def direct(self, environ: Environ) -> Answer | None:
+        """The answer to a request that needs no Flask, None for every other. Never raises."""
         call = self._hot.get(environ["REQUEST_METHOD"] + " " + environ["PATH_INFO"])
         if call is not None:
-            answer = call(environ)
-        elif environ["REQUEST_METHOD"] == "POST" and (waiting := self._catalog.waiting):
+            return call(environ)
+        if environ["REQUEST_METHOD"] == "POST" and (waiting := self._catalog.waiting):
             # A question that comes too early must not make the start longer: Flask's import would, by half.
-            answer = Refusal(UNAVAILABLE, f"not ready: {waiting}", retry_after_s=STARTING_RETRY_S).answer()
-        else:
+            return Refusal(UNAVAILABLE, f"not ready: {waiting}", retry_after_s=STARTING_RETRY_S).answer()
+        return None
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        answer = self.direct(environ)
+        if answer is None:
             return self._rest()(environ, start_response)
         length = str(len(answer.body))
         headers = [("Content-Type", answer.content_type), ("Content-Length", length), *answer.headers]
         start_response(_STATUS_LINES[answer.status], headers)
         return [answer.body]
 
-    def serve(self, served: Served) -> None:
-        """Answer predictions of `served` from now on, on the short way."""
-        hot = dict(self._hot)
-        for protocol, route in self._routes:
-            if route.predicts:
-                path = route.path.replace("<model>", served.name).replace("<version>", served.version)
-                meter = _Meter(served.name, protocol)
-                hot[f"{route.method} {path}"] = functools.partial(self._predict, route, meter, served)
-        # Replaced whole: a request beside this line sees the old table or the new one.
-        self._hot = hot
-        self._catalog.put(served)
+    def _make_table(self) -> None:
+        """Every path of every version that is ready, by version, by label, and without either."""
+        with self._changing:
+            hot = dict(self._always)
+            for served, version, label in self._catalog.paths():
+                for protocol, route in self._routes:
+                    wanted = ("<version>" in route.path, "<label>" in route.path)
+                    if route.predicts and wanted == (version is not None, label is not None):
+                        path = route.path.replace("<model>", served.name)
+                        path = path.replace("<version>", version or "").replace("<label>", label or "")
+                        meter = self._meter(served.name, protocol)
+                        hot[f"{route.method} {path}"] = functools.partial(self._predict, route, meter, served)
+            # Replaced whole: a request beside this line sees the old table or the new one.
+            self._hot = hot
+
+    def _meter(self, model: str, protocol: str) -> _Meter:
+        key = (model, protocol)
+        if key not in self._meters:
+            self._meters[key] = _Meter(model, protocol)
+        return self._meters[key]
 
     def _predict(self, route: Route, meter: _Meter, served: Served, environ: Environ) -> Answer:
         """One prediction, counted; every failure of it as an answer."""
         began = meter.begin()
+        served.statistics.begins()
         outcome = metrics.FAILED
         try:
-            answer = route.handle(served, self._body(environ), environ)
+            answer = route.handle(served, self._bodies.read(environ), environ)
             outcome = metrics.DONE
         except (Refusal, Rejected, RetryLater) as e:
             outcome = metrics.RETRY_LATER if isinstance(e, RetryLater) else metrics.REJECTED
@@ -102,22 +116,8 @@ class App:
             log.exception("a prediction by %s %s failed", served.name, served.version)
             answer = Refusal(FAILED, f"inference failed: {type(e).__name__}; see the predictor's log").answer()
         finally:
-            meter.end(began, outcome, is_probe(environ))
-        return answer
-
-    def _body(self, environ: Environ) -> bytes:
-        """The request's body. Raises Refusal when it is too long or encoded."""
-        limit = self._max_body_bytes
-        if (encoding := environ.get("HTTP_CONTENT_ENCODING", "identity")) != "identity":
-            raise Refusal(UNSUPPORTED_MEDIA, f"Content-Encoding is {encoding!r:.40}; expected none")
-        length = environ.get("CONTENT_LENGTH") or environ.get("HTTP_CONTENT_LENGTH") or "0"
-        # Refused before it is read where the length is told, else as soon as it is over the limit.
-        if not length.isdecimal() or int(length) > limit:
-            raise Refusal(TOO_LARGE, f"the body has {length:.20} bytes; at most {limit} are taken at once")
-        body: bytes = environ["wsgi.input"].read(limit + 1)
-        if len(body) > limit:
-            raise Refusal(TOO_LARGE, f"the body has more than {limit} bytes, which is the most taken at once")
-        return body
+            served.statistics.ends(meter.end(began, outcome, is_probe(environ)), outcome == metrics.DONE)
+        return self._bodies.encode(answer, environ)
 
     def _rest(self) -> WSGIApplication:
         """The Flask application, imported and made when it is first needed."""
@@ -125,7 +125,7 @@ class App:
             if self._flask is None:
                 from functions.predictor import flask_app
 
-                self._flask = flask_app.create(self._catalog, self._routes, self._max_body_bytes)
+                self._flask = flask_app.create(self._catalog, self._repository, self._routes, self._bodies)
             return self._flask
 
 
@@ -142,12 +142,15 @@ class _Meter:
         self._in_progress.inc()
         return time.perf_counter()
 
-    def end(self, began: float, outcome: str, probe: bool) -> None:
-        self._duration.observe(time.perf_counter() - began)
+    def end(self, began: float, outcome: str, probe: bool) -> float:
+        """Seconds that the request took."""
+        seconds = time.perf_counter() - began
+        self._duration.observe(seconds)
         self._outcomes[outcome].inc()
         if probe:
             self._probes[outcome].inc()
         self._in_progress.dec()
+        return seconds
 
 
 def _show(route: Route, catalog: Catalog, environ: Environ) -> Answer:

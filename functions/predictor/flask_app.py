@@ -7,34 +7,50 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import flask
 
 from eventing import receiver
 from eventing.errors import Rejected, RetryLater
 from functions.predictor import cloudevents
-from functions.predictor.answers import Answer, Refusal, refused
+from functions.predictor.answers import UNSUPPORTED, Answer, Refusal, refused
+from functions.predictor.bodies import Bodies
 from functions.predictor.catalog import Catalog
 from functions.predictor.routes import Route, view
 
+if TYPE_CHECKING:
+    from functions.predictor.repository import Repository
 
-def create(catalog: Catalog, routes: Iterable[tuple[str, Route]], max_body_bytes: int) -> flask.Flask:
+
+def create(
+    catalog: Catalog, repository: Repository | None, routes: Iterable[tuple[str, Route]], bodies: Bodies
+) -> flask.Flask:
     """The application: the receiver's, which takes events and shows metrics, and every route of every protocol."""
-    app = receiver.create_app(cloudevents.handler(catalog), "predictor", max_body_bytes=max_body_bytes)
+    app = receiver.create_app(cloudevents.handler(catalog), "predictor", max_body_bytes=bodies.max_bytes)
 
     def show(route: Route, **variables: str) -> flask.Response:
         return _response(view(route, catalog, variables))
 
-    def predict(route: Route, model: str, version: str | None = None) -> flask.Response:
+    def change(route: Route, **variables: str) -> flask.Response:
+        try:
+            if repository is None:
+                raise Refusal(UNSUPPORTED, "this server neither loads nor unloads models")
+            return _response(route.handle(repository, bodies.read(flask.request.environ), **variables))
+        except (Refusal, Rejected, RetryLater) as e:
+            return _response(refused(e))
+
+    def predict(route: Route, model: str, version: str | None = None, label: str | None = None) -> flask.Response:
         """A prediction that is not in the app's table: an unknown model, one not ready, or ready since a moment."""
         try:
-            served = catalog.find(model, version)
-            return _response(route.handle(served, flask.request.get_data(), flask.request.environ))
+            served = catalog.find(model, version if label is None else catalog.labelled(model, label))
+            environ = flask.request.environ
+            return _response(bodies.encode(route.handle(served, bodies.read(environ), environ), environ))
         except (Refusal, Rejected, RetryLater) as e:
             return _response(refused(e))
 
     for number, (protocol, route) in enumerate(routes):
-        answer = functools.partial(predict if route.predicts else show, route)
+        answer = functools.partial(predict if route.predicts else change if route.changes else show, route)
         app.add_url_rule(route.path, f"{protocol}-{number}", answer, methods=[route.method])
     return app
 

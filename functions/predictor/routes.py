@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 class Route:
     """One path of a protocol.
 
-    path: as Flask writes it; of a prediction with `<model>` and perhaps `<version>`.
-    handle: of a prediction `(served, body, environ)`, else `(catalog, **variables of the path)`.
-    predicts: whether it asks a model; such paths skip Flask once the model is ready.
+    path: as Flask writes it; of a prediction with `<model>` and perhaps `<version>` or `<label>`.
+    handle: of a prediction `(served, body, environ)`, of a change `(repository, body, **variables of the path)`, else
+    `(catalog, **variables)`.
+    predicts: whether it asks a model; such paths skip Flask once the model is ready. changes: whether it loads or
+    unloads one.
     """
 
     method: str
     path: str
     handle: Callable[..., Answer]
     predicts: bool = False
+    changes: bool = False
 
 
 def view(route: Route, catalog: Catalog, variables: Mapping[str, str]) -> Answer:

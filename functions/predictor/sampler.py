@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from eventing.errors import Rejected, RetryLater
 from functions.predictor.catalog import Prediction, Served
+from functions.predictor.settings import Settings
 from monitoring import metrics
 
 QUEUE_LENGTH = 100  # samples that wait while the sink is slow: ten seconds of the default rate
@@ -83,3 +84,17 @@ class Sampler:
             except Exception:
                 metrics.PREDICTIONS_UNSAMPLED.labels(taken[0].name).inc()
                 log.exception("a prediction was not told to the sink")
+
+
+def of(settings: Settings) -> Sampler | None:
+    """Who tells predictions over HTTP to the sink; None where nobody is to be told."""
+    sink = settings.sink
+    if sink is None or settings.samples_per_s == 0:
+        return None
+
+    def open_teller() -> Tell:
+        from functions.predictor import made  # the imports of events and HTTP, when the first answer is out
+
+        return made.Teller(sink, settings.revision or settings.model)
+
+    return Sampler(open_teller, settings.samples_per_s)

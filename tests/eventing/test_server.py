@@ -7,6 +7,7 @@ import signal
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,15 @@ def test_an_idle_connection_does_not_hold_up_the_end() -> None:
         child.send_signal(signal.SIGTERM)
         assert child.wait(30) == 0
         idle.close()
+
+
+def test_idle_connections_shut_nobody_out() -> None:
+    with serving.process(ECHO) as (_, url), ExitStack() as kept:
+        for _ in range(20 * server.BLOCKING_THREADS):
+            idle = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=30)
+            kept.callback(idle.close)
+            idle.request("GET", "/health/liveness")
+            assert idle.getresponse().read()
 
 
 def test_it_is_one_process_so_sigkill_leaves_nothing() -> None:

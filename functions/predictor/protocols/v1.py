@@ -41,6 +41,9 @@ _TF_TYPES = {
     **{f"{kind}{bits}": f"DT_{kind}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)},
 }  # fmt: skip
 
+# Source: tensorflow_serving/apis/get_model_status.proto
+_TF_STATES = {"LOADING": "LOADING", "READY": "AVAILABLE", "UNLOADING": "UNLOADING", "UNAVAILABLE": "END"}
+
 
 def predict(served: Served, body: bytes, environ: Environ) -> Answer:
     began = time.perf_counter()
@@ -174,13 +177,19 @@ def models(catalog: Catalog) -> Answer:
 
 def status(catalog: Catalog, model: str, version: str | None = None) -> Answer:
     """TensorFlow Serving's status and KServe's readiness, which share the path."""
-    reason = catalog.why_not(model, version)
-    state = "START" if reason else "AVAILABLE"
-    error = (
-        {"error_code": "UNAVAILABLE", "error_message": reason} if reason else {"error_code": "OK", "error_message": ""}
-    )
-    one = {"version": catalog.version(model), "state": state, "status": error}
-    return json_answer({"name": model, "ready": reason is None, "model_version_status": [one]})
+    entries = catalog.entries(model) if version is None else [catalog.entry(model, version)]
+    told = [
+        {
+            "version": entry.version,
+            "state": _TF_STATES[entry.state],
+            "status": {"error_code": "UNAVAILABLE", "error_message": entry.reason}
+            if entry.reason
+            else {"error_code": "OK", "error_message": ""},
+        }
+        for entry in entries
+    ]
+    ready = catalog.entry(model, version).served is not None
+    return json_answer({"name": model, "ready": ready, "model_version_status": told})
 
 
 def metadata(catalog: Catalog, model: str, version: str | None = None) -> Answer:
@@ -204,7 +213,7 @@ def _tensor_info(spec: TensorSpec) -> dict[str, Any]:
 
 
 def unsupported(catalog: Catalog, model: str, verb: str, **_: str) -> Answer:
-    catalog.version(model)
+    catalog.entries(model)
     raise Refusal(UNSUPPORTED, f":{verb:.40} is not supported by {model}; expected :predict")
 
 

@@ -138,6 +138,7 @@ def models(catalog: Catalog) -> Answer:
 
 def model_metadata(catalog: Catalog, model: str, version: str | None = None) -> Answer:
     served = catalog.find(model, version)
+    versions = [e.version for e in catalog.entries(model) if e.served is not None] if version is None else [version]
 
     def described(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
         return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
@@ -145,7 +146,7 @@ def model_metadata(catalog: Catalog, model: str, version: str | None = None) -> 
     return json_answer(
         {
             "name": served.name,
-            "versions": [served.version],
+            "versions": versions,
             "platform": PLATFORM,
             "inputs": described(served.signature.inputs),
             "outputs": described(served.signature.outputs),
@@ -155,9 +156,10 @@ def model_metadata(catalog: Catalog, model: str, version: str | None = None) -> 
 
 def model_ready(catalog: Catalog, model: str, version: str | None = None) -> Answer:
     """200, or 503 with the reason: the store away, a digest that differs, a self-test that failed."""
-    reason = catalog.why_not(model, version)
-    body = {"name": model, "ready": reason is None} | ({"error": reason} if reason else {})
-    return json_answer(body, UNAVAILABLE if reason else 200)
+    entry = catalog.entry(model, version)
+    ready = entry.served is not None
+    body = {"name": model, "ready": ready} | ({} if ready else {"error": entry.reason})
+    return json_answer(body, 200 if ready else UNAVAILABLE)
 
 
 ROUTES = (

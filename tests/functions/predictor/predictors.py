@@ -21,6 +21,7 @@ from werkzeug.test import Client
 
 from functions.model import Model
 from functions.predictor.app import App
+from functions.predictor.bodies import Bodies
 from functions.predictor.catalog import Catalog, Served
 from tests.functions import packages
 
@@ -31,16 +32,16 @@ DEADLINE_S = 60.0  # generous: two cores, several test runs
 
 def serving(package: Path, name: str = MODEL, version: str = VERSION) -> tuple[Client, Catalog]:
     """A client of the application that serves `package`."""
-    catalog = Catalog({name: version})
-    app = App(catalog, MAX_BODY_BYTES)
-    app.serve(Served(name, version, Model.load(package), revision="flights-00001"))
+    catalog = Catalog([(name, version)])
+    app = App(catalog, Bodies(MAX_BODY_BYTES))
+    catalog.put(Served(name, version, Model.load(package), revision="flights-00001"))
     return Client(app), catalog
 
 
 def starting() -> tuple[Client, Catalog]:
     """A client of the application whose model is not ready yet."""
-    catalog = Catalog({MODEL: VERSION})
-    return Client(App(catalog, MAX_BODY_BYTES)), catalog
+    catalog = Catalog([(MODEL, VERSION)])
+    return Client(App(catalog, Bodies(MAX_BODY_BYTES))), catalog
 
 
 def environment(store: str, **settings: str) -> dict[str, str]:

@@ -279,9 +279,9 @@ def test_a_setting_that_cannot_work_ends_the_start_with_its_key(tmp_path: Path, 
 def test_a_question_that_comes_too_early_is_refused_without_making_the_start_longer() -> None:
     code = (
         "import sys\n"
-        "from functions.predictor import app, catalog\n"
+        "from functions.predictor import app, bodies, catalog\n"
         "from werkzeug.test import Client\n"
-        "app = app.App(catalog.Catalog({'flights': 'v1'}), 1000)\n"
+        "app = app.App(catalog.Catalog([('flights', 'v1')]), bodies.Bodies(1000))\n"
         "before = set(sys.modules)\n"
         "assert Client(app).post('/v1/models/flights:predict', data=b'{}').status_code == 503\n"
         "sys.exit(', '.join(sorted({'flask', 'numpy', 'cloudevents'} & set(sys.modules) - before)) or 0)"
@@ -293,7 +293,7 @@ def test_a_question_that_comes_too_early_is_refused_without_making_the_start_lon
 def test_it_serves_without_a_training_library_a_kubernetes_client_or_flask(store: str) -> None:
     """Flask comes with the first request that is neither prediction nor probe, CloudEvents with the first event."""
     code = (
-        "import sys, functions.predictor.__main__, functions.predictor.start, functions.predictor.protocols\n"
+        "import sys, functions.predictor.__main__, functions.predictor.sampler, functions.predictor.protocols\n"
         "heavy = {'flask', 'cloudevents', 'sklearn', 'tensorflow', 'onnx', 'pandas', 'kubernetes', 'fsspec'}\n"
         "list(functions.predictor.protocols.routes())\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"

@@ -184,7 +184,7 @@ def test_the_metadata_is_tensorflow_servings(client: Client) -> None:
 
 def test_a_model_that_is_not_ready_is_503_with_its_reason() -> None:
     client, catalog = predictors.starting()
-    catalog.waits("flights", "the store is away")
+    catalog.waits("flights", packages.VERSION, "the store is away")
     response = client.post(PREDICT, json={"instances": BARE})
     assert response.status_code == 503
     assert "the store is away" in response.json["error"]

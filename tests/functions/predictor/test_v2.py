@@ -163,7 +163,7 @@ def test_alive_means_a_process_that_answers(path: str) -> None:
 
 def test_a_model_that_is_not_ready_says_why_everywhere() -> None:
     client, catalog = predictors.starting()
-    catalog.waits("flights", "a digest is wrong")
+    catalog.fails("flights", packages.VERSION, "a digest is wrong")
     for response in (
         client.get("/v2/health/ready"),
         client.get("/v2/models/flights/ready"),
