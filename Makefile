@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 # What the functions' image holds in a cluster: no trainer, so that what is proven on a laptop is proven of it too.
 FUNCTIONS := .venv-functions
+# Clients of other servers, for the tests: their pins do not go with ours.
+CLIENTS := .venv-clients
+ROOMS := eventing functions trainers knative monitoring headrace
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
@@ -20,7 +23,9 @@ check: setup ## style, types, walls between the rooms
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-setup: $(VENV)/.installed $(FUNCTIONS)/.installed
+# Compiled ahead, as in an image: where Python may not write, every process that starts would compile the rooms anew.
+setup: $(VENV)/.installed $(FUNCTIONS)/.installed $(CLIENTS)/.installed
+	@$(BIN)/python -m compileall -q $(ROOMS)
 
 browser: ## the page's tests look at it in a real browser: Debian's, where this machine lets us install it
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
@@ -32,19 +37,24 @@ $(UV):
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.installed: pyproject.toml Makefile | $(UV)
-	$(UV) pip install --quiet --python $(BIN)/python -e '.[dev]'
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[dev]'
 	touch $@
 
 $(FUNCTIONS)/.installed: pyproject.toml Makefile | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(FUNCTIONS)
-	$(UV) pip install --quiet --python $(FUNCTIONS)/bin/python -e '.[cluster]'
+	$(UV) pip install --quiet --compile-bytecode --python $(FUNCTIONS)/bin/python -e '.[cluster,grpc,ui]'
+	touch $@
+
+$(CLIENTS)/.installed: Makefile | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(CLIENTS)
+	$(UV) pip install --quiet --python $(CLIENTS)/bin/python 'kserve>=0.21' 'tritonclient[http,grpc]>=2.73'
 	touch $@
 
 wheel: setup
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean:
-	rm -rf $(VENV) $(FUNCTIONS) dist build
+	rm -rf $(VENV) $(FUNCTIONS) $(CLIENTS) dist build
 
 bench: setup ## what the platform costs while idle, and what the loop adds to a bare training
 	$(BIN)/python -m tests.bench.idle

@@ -259,6 +259,27 @@ class ModelRolledBack(_Verdict):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFailed(Data):
+    """A predictor cannot serve a version; what served goes on serving. From predictor to broker.
+
+    The same reason is told once, under one id, however often and by however many pods it is met.
+    """
+
+    TYPE: ClassVar[str] = "dev.headrace.model.failed.v1"
+    SUBJECT: ClassVar[str] = "model"
+
+    model: str
+    reason: str
+    """As the predictor's `ready` path says it, cut where it is long."""
+    retryable: bool
+    """Whether the predictor goes on trying: the store away, a package not whole yet."""
+    version: str | None = None
+    """None: the store has not said which version serves."""
+    revision: str | None = None
+    """The Knative Revision that was to carry `version`."""
+
+
+@dataclass(frozen=True, slots=True)
 class PredictionRequested(Data):
     """Someone wants answers. From anyone, to the predictor of the model in `subject`."""
 
@@ -330,6 +351,7 @@ TYPES: dict[str, type[Data]] = {
         ModelPromoted,
         ModelRejected,
         ModelRolledBack,
+        ModelFailed,
         PredictionRequested,
         PredictionMade,
         DriftDetected,

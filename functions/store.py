@@ -152,7 +152,11 @@ class Store:
 
     def models(self) -> tuple[str, ...]:
         """Every model with a whole package, sorted."""
-        return tuple(model for model in self._files.children("models") if self.versions(model))
+        return tuple(self.packages())
+
+    def packages(self) -> dict[str, tuple[str, ...]]:
+        """The versions of every model with a whole package, models and versions sorted."""
+        return {model: versions for model in self._files.children("models") if (versions := self.versions(model))}
 
     def versions(self, model: str) -> tuple[str, ...]:
         """The whole packages of a model, oldest first; empty for an unknown one."""

@@ -119,6 +119,7 @@ _NOUNS = {
     contract.ModelPromoted.TYPE: "promotion",
     contract.ModelRejected.TYPE: "gate",
     contract.ModelRolledBack.TYPE: "rollback",
+    contract.ModelFailed.TYPE: "failure",
     contract.PredictionRequested.TYPE: "request",
     contract.PredictionMade.TYPE: "answer",
     contract.DriftDetected.TYPE: "drift",
@@ -164,6 +165,9 @@ def _sentence(entry: Entry) -> str:
             return f"{entry.subject} {data.get('version')} did not pass: {data.get('reason')}"
         case contract.ModelRolledBack.TYPE:
             return f"{entry.subject} {data.get('version')} taken back: {data.get('reason')}"
+        case contract.ModelFailed.TYPE:
+            verdict = "is not ready yet" if data.get("retryable") else "cannot serve"
+            return " ".join(filter(None, (entry.subject, data.get("version"), f"{verdict}: {data.get('reason')}")))
         case contract.PredictionRequested.TYPE:
             return f"a prediction by {entry.subject} was asked for"
         case contract.PredictionMade.TYPE:

@@ -21,12 +21,13 @@ import typer.main
 import yaml
 
 from eventing import contract
+from functions.predictor.statistics import PREDICTIONS
 from headrace import cli
 from headrace.local.api import schema
 from headrace.local.gateway.request_metrics import RequestMetrics
 from headrace.local.objects import kinds
 from knative import annotations as knative_annotations
-from monitoring import metrics
+from monitoring import metrics, predictions
 from tests import documents
 from tests.documents import HOUSE, PAGES, Block, Command
 from tests.processes import ROOMS, SAMPLES, asked, known_settings, required
@@ -196,7 +197,9 @@ def test_no_schema_is_left_of_a_type_that_is_gone() -> None:
 
 def test_every_metric_stands_in_the_ops_page_and_no_other() -> None:
     definitions = [m for m in vars(metrics).values() if isinstance(m, prometheus_client.metrics.MetricWrapperBase)]
-    described = [found for definition in definitions for found in definition.describe()]
+    registry = prometheus_client.CollectorRegistry()
+    predictions.expose(PREDICTIONS.metrics, registry)
+    described = [*registry.collect(), *(found for definition in definitions for found in definition.describe())]
     ours = {f"{found.name}_total" if found.type == "counter" else found.name for found in described}
     gateways = {metric.name for metric in RequestMetrics().collect()}
     told = {row[0].strip("`") for row in documents.cells(OPS) if re.match(r"`(headrace|revision|kn)_[a-z_]+`", row[0])}

@@ -185,12 +185,14 @@ def test_only_the_config_map_headrace_differs_on_a_laptop() -> None:
     different = {name for name, o in applied.items() if o != files[name]}
     assert different == {"ConfigMap-headrace"}
     # Besides, only what the promoter makes anew for each model.
-    assert {label(o) for o in documents()} - set(applied) == {"Service-predictor", "Trigger-predictor-predictions"}
+    assert {label(o) for o in documents()} - set(applied) == {
+        "Service-predictor", "Service-predictor-grpc", "Trigger-predictor-predictions",
+    }  # fmt: skip
 
 
 def test_every_container_takes_its_environment_from_that_config_map() -> None:
     found = list(containers())
-    assert len(found) == 7
+    assert len(found) == 8
     for o, container in found:
         assert container["envFrom"] == [{"configMapRef": {"name": "headrace"}}], label(o)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from eventing.errors import HeadraceError, Rejected, RetryLater
-from monitoring import metrics
+from monitoring import predictions
 
 if TYPE_CHECKING:
     from functions.package import Signature
@@ -32,13 +32,13 @@ JSON_CONTENT_TYPE = "application/json"
 MAX_FAULTS = 20  # enough to mend a request by; the rest is counted
 MAX_NAMES, MAX_RANGES = 40, 8  # of inputs, of rows in one fault
 
-_PROBE = "HTTP_" + metrics.PROBE_HEADER.upper().replace("-", "_")
+_PROBE = "HTTP_" + predictions.PROBE_HEADER.upper().replace("-", "_")
 
 Environ = Mapping[str, Any]
 """The WSGI environment of a request."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a value, and not frozen: making a frozen one costs a request a microsecond more
 class Answer:
     """A response: `body` is bytes of `content_type`."""
 

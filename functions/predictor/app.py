@@ -10,19 +10,20 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from eventing.errors import Rejected, RetryLater
 from functions.predictor import protocols
+from functions.predictor.admission import Admission, Places
 from functions.predictor.answers import FAILED, UNAVAILABLE, Answer, Environ, Refusal, is_probe, refused
 from functions.predictor.bodies import Bodies
 from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Served
 from functions.predictor.protocols import health
 from functions.predictor.routes import Route, view
-from monitoring import metrics
+from functions.predictor.statistics import Meter
+from monitoring import predictions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -39,19 +40,25 @@ _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in H
 class App:
     """What the web server calls, from any number of threads: `direct` first, and as a WSGI application the rest.
 
-    repository: what loads and unloads models when it is asked to; None: nobody does.
+    repository: what loads and unloads models when it is asked to; None: nobody does. requests: places for predictions.
     """
 
-    def __init__(self, catalog: Catalog, bodies: Bodies, repository: Repository | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        bodies: Bodies,
+        repository: Repository | None = None,
+        requests: Places | None = None,
+    ) -> None:
         self._catalog = catalog
         self._bodies = bodies
+        self._requests = requests or Admission().requests
         self._repository = repository
         # Probes come every second, and while the process starts; the other protocols wait for numpy.
         self._always: dict[str, Call] = {
             f"{route.method} {route.path}": functools.partial(_show, route, catalog) for route in health.ROUTES
         }
         self._hot = self._always
-        self._meters: dict[tuple[str, str], _Meter] = {}
         self._flask: WSGIApplication | None = None
         self._building = threading.Lock()
         self._changing = threading.Lock()
@@ -66,7 +73,7 @@ class App:
         call = self._hot.get(environ["REQUEST_METHOD"] + " " + environ["PATH_INFO"])
         if call is not None:
             return call(environ)
-        if environ["REQUEST_METHOD"] == "POST" and (waiting := self._catalog.waiting):
+        if environ["REQUEST_METHOD"] == "POST" and (waiting := self._catalog.starting):
             # A question that comes too early must not make the start longer: Flask's import would, by half.
             return Refusal(UNAVAILABLE, f"not ready: {waiting}", retry_after_s=STARTING_RETRY_S).answer()
         return None
@@ -90,33 +97,33 @@ class App:
                     if route.predicts and wanted == (version is not None, label is not None):
                         path = route.path.replace("<model>", served.name)
                         path = path.replace("<version>", version or "").replace("<label>", label or "")
-                        meter = self._meter(served.name, protocol)
-                        hot[f"{route.method} {path}"] = functools.partial(self._predict, route, meter, served)
+                        hot[f"{route.method} {path}"] = self._call(protocol, route, served)
             # Replaced whole: a request beside this line sees the old table or the new one.
             self._hot = hot
 
-    def _meter(self, model: str, protocol: str) -> _Meter:
-        key = (model, protocol)
-        if key not in self._meters:
-            self._meters[key] = _Meter(model, protocol)
-        return self._meters[key]
+    def _call(self, protocol: str, route: Route, served: Served) -> Call:
+        return functools.partial(self._predict, route, served.statistics.meter(protocol), served)
 
-    def _predict(self, route: Route, meter: _Meter, served: Served, environ: Environ) -> Answer:
+    def _predict(self, route: Route, meter: Meter, served: Served, environ: Environ) -> Answer:
         """One prediction, counted; every failure of it as an answer."""
         began = meter.begin()
-        served.statistics.begins()
-        outcome = metrics.FAILED
+        outcome = predictions.FAILED
         try:
-            answer = route.handle(served, self._bodies.read(environ), environ)
-            outcome = metrics.DONE
+            # Before the body is read: what is refused must not take memory first.
+            self._requests.take()
+            try:
+                answer = route.handle(served, self._bodies.read(environ), environ)
+            finally:
+                self._requests.leave()
+            outcome = predictions.DONE
         except (Refusal, Rejected, RetryLater) as e:
-            outcome = metrics.RETRY_LATER if isinstance(e, RetryLater) else metrics.REJECTED
+            outcome = predictions.RETRY_LATER if isinstance(e, RetryLater) else predictions.REJECTED
             answer = refused(e)
         except Exception as e:
             log.exception("a prediction by %s %s failed", served.name, served.version)
             answer = Refusal(FAILED, f"inference failed: {type(e).__name__}; see the predictor's log").answer()
         finally:
-            served.statistics.ends(meter.end(began, outcome, is_probe(environ)), outcome == metrics.DONE)
+            meter.end(began, outcome, is_probe(environ))
         return self._bodies.encode(answer, environ)
 
     def _rest(self) -> WSGIApplication:
@@ -125,32 +132,8 @@ class App:
             if self._flask is None:
                 from functions.predictor import flask_app
 
-                self._flask = flask_app.create(self._catalog, self._repository, self._routes, self._bodies)
+                self._flask = flask_app.create(self._catalog, self._repository, self._routes, self._bodies, self._call)
             return self._flask
-
-
-class _Meter:
-    """Rate, errors and duration of one model over one protocol; the series looked up once, not per request."""
-
-    def __init__(self, model: str, protocol: str) -> None:
-        self._outcomes = {o: metrics.REQUESTS.labels(model, protocol, o) for o in metrics.OUTCOMES}
-        self._probes = {o: metrics.PROBES.labels(model, o) for o in metrics.OUTCOMES}
-        self._duration = metrics.REQUEST_DURATION.labels(model, protocol)
-        self._in_progress = metrics.REQUESTS_IN_PROGRESS.labels(model, protocol)
-
-    def begin(self) -> float:
-        self._in_progress.inc()
-        return time.perf_counter()
-
-    def end(self, began: float, outcome: str, probe: bool) -> float:
-        """Seconds that the request took."""
-        seconds = time.perf_counter() - began
-        self._duration.observe(seconds)
-        self._outcomes[outcome].inc()
-        if probe:
-            self._probes[outcome].inc()
-        self._in_progress.dec()
-        return seconds
 
 
 def _show(route: Route, catalog: Catalog, environ: Environ) -> Answer:

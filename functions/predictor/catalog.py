@@ -13,23 +13,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from eventing.errors import RetryLater
+from functions.predictor.admission import Admission, Places
 from functions.predictor.answers import NOT_FOUND, UNAVAILABLE, Refusal
-from functions.predictor.statistics import Statistics
-from monitoring import metrics
+from functions.predictor.reply_as import ReplyAs
+from functions.predictor.statistics import PREDICTIONS
 
 if TYPE_CHECKING:
     # numpy and onnxruntime are imported by `start`, after the port is open.
     from functions.model import Model
     from functions.package import Signature
+    from functions.predictor.batcher import Batcher
     from functions.tensors import Array
 
+GONE_RETRY_S = 1.0  # what nobody is left to hear
 STARTING_RETRY_S = 2.0  # what a client is told to wait for a model that is still loading
+
+STARTING, LOADING = "starting", "loading"  # the reasons of what was not tried yet, and of what somebody asked for
+UNLOADED = "unloaded"  # the reason, Triton's word, of what was taken out on purpose
+UNLOADED_KEPT = 8  # per model: enough to see in an index what went, and no more with each version that comes
 
 State = Literal["LOADING", "READY", "UNLOADING", "UNAVAILABLE"]
 """As Triton's repository index names them; UNAVAILABLE is unloaded or can never serve, the reason says which."""
 
 
-@dataclass(frozen=True, slots=True)
+# Query and Prediction are values, and not frozen: making a frozen one costs a request a microsecond more.
+@dataclass(slots=True)
 class Query:
     """A request, decoded: every input of the signature, and how many rows they hold.
 
@@ -41,7 +50,7 @@ class Query:
     outputs: Sequence[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prediction:
     """A query with its answer, for whoever wants to tell of it."""
 
@@ -61,7 +70,8 @@ class Prediction:
 class Served:
     """A model that answers: ready, self-tested.
 
-    tell: takes each prediction made over HTTP; must neither block nor raise. None: nobody listens.
+    tell: takes each prediction made over HTTP; must neither block nor raise. None: nobody listens. inferences: the
+    places for inferences of this process. batcher: joins requests that come together; it bounds its runs itself.
     """
 
     def __init__(
@@ -71,15 +81,18 @@ class Served:
         model: Model,
         revision: str | None = None,
         tell: Callable[[Served, Prediction], object] | None = None,
+        inferences: Places | None = None,
+        batcher: Batcher | None = None,
     ) -> None:
         self.name = name
         self.version = version
         self.model = model
         self.revision = revision
-        self.statistics = Statistics()
+        self.statistics = PREDICTIONS.of(name)
+        self.reply_as = ReplyAs()
         self._tell = tell
-        self._inference = metrics.INFERENCE_DURATION.labels(name)
-        self._rows = metrics.ROWS.labels(name)
+        self._inferences = inferences or Admission().inferences
+        self._batcher = batcher
         self.answered_once: Callable[[], object] | None = None
         """Called after the first prediction, once."""
 
@@ -87,17 +100,29 @@ class Served:
     def signature(self) -> Signature:
         return self.model.signature
 
-    def predict(self, query: Query, began: float, *, told: bool = True) -> Prediction:
+    def predict(
+        self, query: Query, began: float, *, told: bool = True, wanted: Callable[[], bool] | None = None
+    ) -> Prediction:
         """The model's answer to `query`.
 
         began: `time.perf_counter()` when the request was taken. told: whether it is one of those that are sampled.
+        wanted: whether somebody still waits for the answer, asked when the turn has come; None: nobody knows. Raises
+        RetryLater when the turn does not come in time, or nobody waits.
         """
         start = time.perf_counter()
-        outputs = self.model.infer(query.inputs, query.outputs)
+        if self._batcher is not None:
+            _check(wanted)
+            outputs, queue_s = self._batcher.infer(query)
+        else:
+            self._inferences.take()
+            try:
+                _check(wanted)
+                queue_s = time.perf_counter() - start
+                outputs = self.model.infer(query.inputs, query.outputs)
+            finally:
+                self._inferences.leave()
         end = time.perf_counter()
-        self._inference.observe(end - start)
-        self._rows.inc(query.rows)
-        self.statistics.executed(query.rows, start - began, end - start)
+        self.statistics.executed(query.rows, start - began, end - start - queue_s, queue_s)
         prediction = Prediction(query, outputs, (end - began) * 1000)
         if told and self._tell is not None:
             self._tell(self, prediction)
@@ -108,17 +133,22 @@ class Served:
         return prediction
 
 
+def _check(wanted: Callable[[], bool] | None) -> None:
+    if wanted is not None and not wanted():
+        raise RetryLater("the client has gone, or its deadline is over: nothing was inferred", after_s=GONE_RETRY_S)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One version of one model. served: only while it is READY. reason: why it is not; empty when it is.
 
-    required: whether the process is not ready without it.
+    required: whether the process is not ready without it. version: empty while the store has not said which one serves.
     """
 
     name: str
     version: str
     state: State = "LOADING"
-    reason: str = "starting"
+    reason: str = STARTING
     served: Served | None = None
     required: bool = False
 
@@ -126,7 +156,8 @@ class Entry:
 class Catalog:
     """The versions of this process's models. Any thread may ask and change it.
 
-    on_change: called, in the thread of the change, after versions became ready or ceased to be.
+    on_change: called, in the thread of the change, when `paths` has changed: before a version is seen to be ready, and
+    after one ceased to be.
     """
 
     def __init__(
@@ -134,10 +165,11 @@ class Catalog:
         expected: Iterable[tuple[str, str]],
         labels: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
-        """expected: name and version of what will be served, from the first moment on. labels: version by label, by
-        model, as TensorFlow Serving's clients name versions.
+        """expected: name and version of what will be served, from the first moment on; an empty version stands for one
+        that is `resolved` later. labels: version by label, by model, as TensorFlow Serving's clients name versions.
         """
         self._entries = {(name, version): Entry(name, version, required=True) for name, version in expected}
+        self._coming: dict[tuple[str, str], Served] = {}
         self._labels = labels or {}
         self._lock = threading.Lock()
         self.on_change: Callable[[], object] | None = None
@@ -159,8 +191,15 @@ class Catalog:
     @property
     def waiting(self) -> str:
         """Which of the models that must answer do not yet, and why; empty when all of them do."""
-        waiting = [e for e in self._entries.values() if e.required and e.served is None]
-        return "; ".join(f"{e.name}: {e.reason}" for e in waiting)
+        waiting = [e for e in list(self._entries.values()) if e.required and e.served is None]
+        names = [e.name for e in waiting]
+        return "; ".join(f"{e.name}{f' {e.version}' if names.count(e.name) > 1 else ''}: {e.reason}" for e in waiting)
+
+    @property
+    def starting(self) -> str:
+        """Which of the models that must answer were not tried yet; empty once each was, whatever came of it."""
+        untried = [e for e in list(self._entries.values()) if e.required and e.served is None and e.reason == STARTING]
+        return "; ".join(dict.fromkeys(f"{e.name}: {e.reason}" for e in untried))
 
     def models(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for name, _ in list(self._entries)))
@@ -173,18 +212,28 @@ class Catalog:
         return sorted(found, key=lambda e: (e.name, age(e.version)))
 
     def entry(self, model: str, version: str | None = None) -> Entry:
-        """One version: the one named, by itself or by its label, else the one that answers, else the newest.
+        """One version: the one named; else the newest that answers, else the newest on its way or broken.
 
         Raises Refusal (404) for what is not known here.
         """
         entries = self.entries(model)
         if version is None:
-            return next((e for e in reversed(entries) if e.served is not None), entries[-1])
+            return max(entries, key=lambda e: (e.served is not None, e.reason != UNLOADED, age(e.version)))
         for entry in entries:
             if entry.version == version:
                 return entry
         here = ", ".join(e.version for e in entries)
         raise Refusal(NOT_FOUND, f"{model} {version!r:.100} is not served here; this server has {here}")
+
+    def expects(self, name: str, version: str) -> bool:
+        """Whether the process is not ready for want of this version."""
+        entry = self._entries.get((name, version))
+        return entry is not None and entry.required and entry.served is None
+
+    def answers(self, name: str, version: str) -> bool:
+        """Whether this version is ready."""
+        entry = self._entries.get((name, version))
+        return entry is not None and entry.served is not None
 
     def labelled(self, model: str, label: str) -> str:
         """The version of `model` that `label` names. Raises Refusal (404)."""
@@ -200,20 +249,29 @@ class Catalog:
         return self._labels.get(model, {})
 
     def find(self, model: str, version: str | None = None) -> Served:
-        """The version, ready to answer. Raises Refusal: 404 for what is not served here, 503 while it is not ready."""
+        """The version, ready to answer. Raises Refusal: 404 for what is not served here, 503 while it is not ready.
+
+        What was unloaded is 404, as in Triton: to ask again helps nobody, before somebody loads it again.
+        """
         entry = self.entry(model, version)
         if entry.served is None:
+            if entry.reason == UNLOADED:
+                here = ", ".join(e.version for e in self.entries(model) if e.served is not None) or "no version of it"
+                raise Refusal(NOT_FOUND, f"{model} {entry.version} was unloaded; this server has {here}")
             raise Refusal(UNAVAILABLE, f"{model} is not ready: {entry.reason}", retry_after_s=STARTING_RETRY_S)
         return entry.served
 
     def paths(self) -> Iterator[tuple[Served, str | None, str | None]]:
-        """Every way to name what is ready: served, version or None, label or None."""
-        for model in self.models():
-            ready = {e.version: e.served for e in self.entries(model) if e.served is not None}
+        """Every way to name what is ready, or is about to be: served, version or None, label or None."""
+        with self._lock:
+            found = [e.served for e in self._entries.values() if e.served is not None]
+            by_key = {(served.name, served.version): served for served in found} | self._coming
+        for model in dict.fromkeys(name for name, _ in by_key):
+            versions = sorted((version for name, version in by_key if name == model), key=age)
+            ready = {version: by_key[model, version] for version in versions}
             for version, served in ready.items():
                 yield served, version, None
-            if ready:
-                yield list(ready.values())[-1], None, None
+            yield ready[versions[-1]], None, None
             for label, version in self.labels(model).items():
                 if version in ready:
                     yield ready[version], None, label
@@ -226,11 +284,35 @@ class Catalog:
             before = self._entries.get((name, version))
             if before is None or before.served is None:
                 required = before.required if before else False
-                self._entries[name, version] = Entry(name, version, required=required)
+                self._entries[name, version] = Entry(name, version, reason=LOADING, required=required)
+
+    def resolved(self, name: str, version: str) -> None:
+        """The store has said which version of `name` is expected."""
+        with self._lock:
+            before = self._entries.get((name, version), Entry(name, version))
+            # First the one, then not the other: a model that is asked for has an entry at every moment.
+            self._entries[name, version] = replace(before, required=True)
+            self._entries.pop((name, ""), None)
 
     def put(self, served: Served) -> None:
-        """It answers from now on."""
-        self._change(served.name, served.version, "READY", "", served)
+        """It answers from now on.
+
+        Its paths come first: who sees it ready and asks must not be the one for whom what they need is imported.
+        """
+        key = (served.name, served.version)
+        with self._lock:
+            self._coming[key] = served
+        try:
+            if self.on_change is not None:
+                self.on_change()
+        except BaseException:
+            with self._lock:
+                del self._coming[key]
+            raise
+        with self._lock:
+            before = self._entries.get(key, Entry(*key))
+            self._entries[key] = replace(before, state="READY", reason="", served=served)
+            del self._coming[key]
 
     def waits(self, name: str, version: str, reason: str) -> None:
         """It is still on its way, and what for."""
@@ -243,27 +325,27 @@ class Catalog:
     def unload(self, name: str, version: str) -> Served | None:
         """It takes no request from now on, and nobody waits for it; what it was, None where it did not answer."""
         served = self._entries[name, version].served
-        self._change(name, version, "UNLOADING" if served else "UNAVAILABLE", "unloaded", required=False)
+        self._change(name, version, "UNLOADING" if served else "UNAVAILABLE", UNLOADED, required=False)
         return served
 
     def gone(self, name: str, version: str) -> None:
-        """Its last request is answered."""
-        self._change(name, version, "UNAVAILABLE", "unloaded")
+        """Its last request is answered; nothing where it was loaded again meanwhile."""
+        with self._lock:
+            entry = self._entries[name, version]
+            if entry.state == "UNLOADING":
+                self._entries[name, version] = replace(entry, state="UNAVAILABLE")
+            unloaded = [e for e in self._entries.values() if e.name == name and e.state == "UNAVAILABLE"]
+            unloaded = sorted((e for e in unloaded if e.reason == UNLOADED), key=lambda e: age(e.version))
+            for entry in unloaded[:-UNLOADED_KEPT]:
+                del self._entries[name, entry.version]
 
-    def _change(
-        self,
-        name: str,
-        version: str,
-        state: State,
-        reason: str,
-        served: Served | None = None,
-        required: bool | None = None,
-    ) -> None:
+    def _change(self, name: str, version: str, state: State, reason: str, required: bool | None = None) -> None:
+        """It does not answer, or ceases to. required: None leaves it as it is."""
         with self._lock:
             before = self._entries.get((name, version), Entry(name, version))
-            after = replace(before, state=state, reason=reason, served=served)
+            after = replace(before, state=state, reason=reason, served=None)
             self._entries[name, version] = after if required is None else replace(after, required=required)
-        if self.on_change is not None and (before.served is not None or served is not None):
+        if self.on_change is not None and before.served is not None:
             self.on_change()
 
     def _unknown(self, model: str) -> Refusal:

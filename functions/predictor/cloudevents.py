@@ -1,44 +1,140 @@
-"""CloudEvents: prediction.requested in, prediction.made as the reply, in the mode the request came in.
+"""CloudEvents: a request by event gets its answer as an event, in the mode it came in.
 
-`eventing.receiver` has the path and the HTTP; here a request becomes an answer or a verdict. An unknown model is
-Rejected, for 404 would be delivered again; a model that is not ready yet is RetryLater.
+Two doors. At `/`, where `eventing.receiver` has the path and the HTTP, prediction.requested is answered by
+prediction.made. And, as KServe's clients post them, there or on a model's own predict path, an event of any type whose
+data is the body of a V1 or V2 request: the reply's data is that request's answer, its type and source are KServe's.
+An operator names both otherwise, for both doors, by `ReplyAs`.
+
+An unknown model is Rejected, for 404 would be delivered again; a model that is not ready yet is RetryLater.
+Source: kserve python/kserve/kserve/protocol/dataplane.py (`decode_cloudevent`, `encode`) and utils/utils.py.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from cloudevents.core.v1.event import CloudEvent
 
-from eventing import contract, sender
+from eventing import binding, contract, sender
 from eventing.errors import Rejected, RetryLater
-from functions.predictor import made
-from functions.predictor.answers import NOT_FOUND, Refusal, json_answer
-from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Query, Served
+from functions.predictor import answers, made
+from functions.predictor.answers import JSON_CONTENT_TYPE, NOT_FOUND, Answer, Environ, Refusal, is_probe, json_answer
+from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Prediction, Query, Served
 from functions.predictor.protocols import v1, v2
+from functions.predictor.reply_as import EVENT_HEADER
+
+UNPROCESSABLE = 422  # what Rejected is to whoever delivers events
+RESPONSE_TYPE = "io.kserve.inference.response"
+RESPONSE_SOURCE = "io.kserve.inference."  # and the model's name
+
+Encode = Callable[[Prediction], bytes]
 
 
 def handler(catalog: Catalog) -> Callable[[CloudEvent], CloudEvent]:
-    """The function that answers one event, for `eventing.receiver.create_app`."""
+    """The function that answers one event at `/`, for `eventing.receiver.create_app`."""
 
     def handle(event: CloudEvent) -> CloudEvent:
-        began = time.perf_counter()
-        requested = contract.PredictionRequested.from_event(event)
-        served = _find(catalog, requested.model)
-        try:
-            query, outputs_of = _decode(served, requested.inputs)
-        except Refusal as e:
-            raise Rejected(str(e)) from e
-        prediction = served.predict(query, began, told=False)
-        data = made.prediction_made(served, prediction, outputs_of(prediction))
-        # Named after its cause: a request delivered twice gets the same answer under the same id.
-        id = contract.derived_id("prediction", served.name, served.version, event.get_source(), event.get_id())
-        return sender.stamp(data, made.source(served.revision or served.name), id=id, cause=event)
+        if event.get_type() == contract.PredictionRequested.TYPE:
+            return _made(catalog, event)
+        if not isinstance(event.get_data(), Mapping):
+            raise Rejected(
+                f"an event of type {event.get_type()!r:.100} whose data is no object; expected "
+                f"{contract.PredictionRequested.TYPE}, or the body of a V1 or V2 request as data"
+            )
+        return _response(_find(catalog, _model_of(catalog, event)), event, told=True)
 
     return handle
+
+
+def answer(served: Served, body: bytes, environ: Environ) -> Answer:
+    """The answer to an event on a predict path of V1 or V2.
+
+    Raises Refusal (422) for what can never succeed: a 400 says the same to Knative, and the wrong thing to a reader.
+    """
+    headers = {name[5:].replace("_", "-"): value for name, value in environ.items() if name.startswith("HTTP_")}
+    headers["content-type"] = environ.get("CONTENT_TYPE", "")
+    try:
+        events = binding.receive({name: value for name, value in headers.items() if value}, body)
+        if len(events) != 1:
+            raise Rejected(f"a batch of {len(events)} events; expected one here, or the batch at '/'")
+        reply = _response(served, events[0], told=not is_probe(environ))
+    except Rejected as e:
+        raise Refusal(UNPROCESSABLE, str(e)) from e
+    message = binding.to_structured(reply) if binding.mode(headers) else binding.to_binary(reply)
+    content_type = message.headers.pop("content-type", JSON_CONTENT_TYPE)
+    return Answer(200, message.body, content_type, tuple(message.headers.items()))
+
+
+def refused(error: Refusal | Rejected | RetryLater, environ: Environ) -> Answer:
+    """The answer that a verdict becomes on a predict path: 404, which Knative delivers again, is 422 to an event."""
+    an_event = EVENT_HEADER in environ or environ.get("CONTENT_TYPE", "").startswith("application/cloudevents")
+    answer = answers.refused(error)
+    return replace(answer, status=UNPROCESSABLE) if an_event and answer.status == NOT_FOUND else answer
+
+
+def _made(catalog: Catalog, event: CloudEvent) -> CloudEvent:
+    """prediction.made of prediction.requested."""
+    began = time.perf_counter()
+    requested = contract.PredictionRequested.from_event(event)
+    served = _find(catalog, requested.model)
+    query, encode = _decode(served, requested.inputs, "'inputs'")
+    # Replies of another type are no prediction.made to the drift watch: then this one is told beside them.
+    prediction = served.predict(query, began, told=served.reply_as.type is not None)
+    data = made.prediction_made(served, prediction, orjson.loads(encode(prediction)))
+    reply = sender.stamp(data, made.source(served.revision or served.name), id=_id(served, event), cause=event)
+    return _as_set(served, reply, event)
+
+
+def _response(served: Served, event: CloudEvent, told: bool) -> CloudEvent:
+    """What KServe's model server replies: the answer's body as data. told: as in `Served.predict`."""
+    began = time.perf_counter()
+    query, encode = _decode(served, event.get_data(), "the event's data")
+    content = encode(served.predict(query, began, told=told))
+    attributes = {
+        "specversion": "1.0",
+        "id": _id(served, event),
+        "source": f"{RESPONSE_SOURCE}{served.name}",
+        "type": RESPONSE_TYPE,
+        "time": datetime.now(UTC),
+        "datacontenttype": JSON_CONTENT_TYPE,
+        "causationid": event.get_id(),
+    }
+    return _as_set(served, CloudEvent(attributes, orjson.loads(content)), event)
+
+
+def _as_set(served: Served, reply: CloudEvent, event: CloudEvent) -> CloudEvent:
+    """The reply as the operator wants it to introduce itself."""
+    reply_as = served.reply_as
+    attributes = reply.get_attributes()
+    if reply_as.merge:
+        # The reply's own id, time and content type stay, as in KServe; so does its cause.
+        for name, value in event.get_attributes().items():
+            attributes.setdefault(name, value)
+    if reply_as.type is not None:
+        attributes["type"] = reply_as.type
+    if reply_as.source is not None:
+        attributes["source"] = reply_as.source
+    return reply
+
+
+def _id(served: Served, event: CloudEvent) -> str:
+    """Named after its cause: a request delivered twice gets the same answer under the same id."""
+    return contract.derived_id("prediction", served.name, served.version, event.get_source(), event.get_id())
+
+
+def _model_of(catalog: Catalog, event: CloudEvent) -> str:
+    """Which model an event of KServe's means at `/`: its subject, or the only one there is."""
+    models, subject = catalog.models(), event.get_subject()
+    if subject in models or len(models) != 1:
+        if not subject:
+            raise Rejected(f"no subject says which model is meant; this server has {', '.join(models) or 'none'}")
+        return subject
+    return models[0]
 
 
 def _find(catalog: Catalog, model: str) -> Served:
@@ -50,15 +146,19 @@ def _find(catalog: Catalog, model: str) -> Served:
         raise RetryLater(str(e), after_s=e.retry_after_s or STARTING_RETRY_S) from e
 
 
-def _decode(served: Served, body: Any) -> tuple[Query, Callable[[Any], Any]]:
-    """The query in the body of a V1 or V2 request, and how its answer's body is made. Raises Refusal."""
+def _decode(served: Served, body: Any, what: str) -> tuple[Query, Encode]:
+    """The query in the body of a V1 or V2 request, and how its answer's body is made. Raises Rejected.
+
+    what: where the body stands, for an error.
+    """
     if not isinstance(body, Mapping):
-        raise Refusal(
-            400, "'inputs' holds no request; expected a V1 object with 'instances' or 'inputs', or a V2 object"
-        )
+        raise Rejected(f"{what} holds no request; expected a V1 object with 'instances' or 'inputs', or a V2 object")
     given = body.get("inputs")
-    if isinstance(given, list) and given and all(isinstance(t, Mapping) and "data" in t for t in given):
-        query = v2.decode(served.signature, body)
-        return query, lambda prediction: orjson.loads(json_answer(v2.encode(served, prediction, body)).body)
-    query, columns = v1.decode(served.signature, body)
-    return query, lambda prediction: orjson.loads(v1.encode(served, prediction, columns))
+    try:
+        if isinstance(given, list) and given and all(isinstance(t, Mapping) and "data" in t for t in given):
+            query = v2.decode(served.signature, body)
+            return query, lambda prediction: json_answer(v2.encode(served, prediction, body)).body
+        query, columns = v1.decode(served.signature, body)
+    except Refusal as e:
+        raise Rejected(str(e)) from e
+    return query, lambda prediction: v1.encode(served, prediction, columns)

@@ -13,6 +13,7 @@ import orjson
 
 from eventing import contract, sender
 from eventing.errors import Rejected
+from functions.predictor import examples
 from functions.predictor.catalog import Prediction, Served
 from functions.predictor.protocols import v1
 from functions.tensors import Array
@@ -20,7 +21,7 @@ from functions.tensors import Array
 # Room for everything else in the data: names, version, revision, latency.
 _ENVELOPE_BYTES = 2048
 ATTEMPTS = 3  # to tell a sink of one prediction over HTTP
-SCORES = "probabilities"  # the output whose last column is told as `score`, as in a package's baseline
+SCORES = examples.PROBABILITIES  # the output whose last column is told as `score`, as in a package's baseline
 
 
 def source(instance: str) -> str:

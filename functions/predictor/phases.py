@@ -1,7 +1,8 @@
 """How long a cold start takes, phase by phase: as metrics and as one line of the log.
 
 `interpreter` from the process's birth to the first line of ours; `imports`, the port opened among them; `fetch` with
-its digests; `load`; `self_test`; and, from birth, `ready` and `first_answer`.
+its digests; `load`; `self_test`; and, from birth, `ready` and `first_answer`. Of several models the log has a line for
+each, the metrics their sum, and `ready` is the last one's.
 """
 
 from __future__ import annotations
@@ -13,19 +14,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from monitoring import metrics
+from monitoring import predictions
 
 
 class Phases:
-    """The phases of this process's start.
+    """How long one version took on its way: `fetch`, `load`, `self_test`, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, phase: str) -> Iterator[None]:
+        """Count the block as `phase`; a block that ends in an error is not counted."""
+        began = time.monotonic()
+        yield
+        self.seconds[phase] = time.monotonic() - began
+
+    def __str__(self) -> str:
+        return ", ".join(f"{phase} {seconds:.3f}" for phase, seconds in self.seconds.items())
+
+
+class Start(Phases):
+    """The start of this process, which may load several models.
 
     born: `time.monotonic()` at the process's birth. entered: the same at the first line of ours.
     """
 
     def __init__(self, born: float, entered: float) -> None:
+        super().__init__()
         self._born = born
         self._entered = entered
-        self._seconds: dict[str, float] = {}
         self._lock = threading.Lock()
         self._set("interpreter", entered - born)
 
@@ -33,26 +51,25 @@ class Phases:
         """Everything is imported."""
         self._set("imports", time.monotonic() - self._entered)
 
-    @contextmanager
-    def measure(self, phase: str) -> Iterator[None]:
-        """Count the block as `phase`; a phase that is tried again is the last try's."""
-        began = time.monotonic()
-        yield
-        self._set(phase, time.monotonic() - began)
-
-    def reached(self, milestone: str) -> float:
-        """Seconds from birth until now, kept under `milestone`."""
+    def ready(self, version: Phases) -> float:
+        """One more of the start's models answers, `version` is its way; seconds from birth until now."""
+        for phase, seconds in version.seconds.items():
+            self._set(phase, self.seconds.get(phase, 0.0) + seconds)
         seconds = time.monotonic() - self._born
-        self._set(milestone, seconds)
+        self._set("ready", seconds)
+        own = ("interpreter", "imports")
+        version.seconds = {p: self.seconds[p] for p in own if p in self.seconds} | version.seconds | {"ready": seconds}
         return seconds
 
-    def __str__(self) -> str:
-        return ", ".join(f"{phase} {seconds:.3f}" for phase, seconds in self._seconds.items())
+    def answered(self) -> None:
+        """The first answer is out; that of a second model is no part of the start."""
+        if "first_answer" not in self.seconds:
+            self._set("first_answer", time.monotonic() - self._born)
 
     def _set(self, phase: str, seconds: float) -> None:
         with self._lock:
-            self._seconds[phase] = seconds
-        metrics.START_SECONDS.labels(phase).set(seconds)
+            self.seconds[phase] = seconds
+        predictions.START_SECONDS.labels(phase).set(seconds)
 
 
 def process_birth(now: float) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from eventing.errors import Rejected, RetryLater
 from functions.predictor.catalog import Prediction, Served
 from functions.predictor.settings import Settings
-from monitoring import metrics
+from monitoring import predictions
 
 QUEUE_LENGTH = 100  # samples that wait while the sink is slow: ten seconds of the default rate
 BURST_S = 1.0  # this much of the rate may come at once: traffic is not even
@@ -60,7 +60,7 @@ class Sampler:
                 return
             except queue.Full:
                 pass  # the sink is slower than the rate: counted below like any other untold one
-        metrics.PREDICTIONS_UNSAMPLED.labels(served.name).inc()
+        predictions.PREDICTIONS_UNSAMPLED.labels(served.name).inc()
 
     def close(self, timeout_s: float) -> None:
         """Send what waits, for at most `timeout_s`; what is left then is lost."""
@@ -77,12 +77,12 @@ class Sampler:
                 tell = tell or self._open_teller()
                 tell(*taken)
             except (Rejected, RetryLater) as e:
-                metrics.PREDICTIONS_UNSAMPLED.labels(taken[0].name).inc()
+                predictions.PREDICTIONS_UNSAMPLED.labels(taken[0].name).inc()
                 if (now := self._clock()) - self._complained > COMPLAIN_EVERY_S:
                     self._complained = now
                     log.warning("a prediction was not told to the sink: %s", e)
             except Exception:
-                metrics.PREDICTIONS_UNSAMPLED.labels(taken[0].name).inc()
+                predictions.PREDICTIONS_UNSAMPLED.labels(taken[0].name).inc()
                 log.exception("a prediction was not told to the sink")
 
 
@@ -95,6 +95,6 @@ def of(settings: Settings) -> Sampler | None:
     def open_teller() -> Tell:
         from functions.predictor import made  # the imports of events and HTTP, when the first answer is out
 
-        return made.Teller(sink, settings.revision or settings.model)
+        return made.Teller(sink, settings.instance)
 
     return Sampler(open_teller, settings.samples_per_s)

@@ -25,15 +25,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from functions.model import SELF_TEST_TOLERANCE
 from functions.package import SAMPLE_FILE
 from knative.canary import Tally
-from monitoring import metrics
+from monitoring import predictions
 
 PROBE_TIMEOUT_S = 15.0  # a revision that was at zero starts within this, imports and model included
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # /metrics and five predictions stay far below
 # So that the predictor counts our own questions apart, and leaves them out of what the drift watch sees.
-PROBE_HEADERS = {metrics.PROBE_HEADER: "promoter"}
+PROBE_HEADERS = {predictions.PROBE_HEADER: "promoter"}
 # Knative answers these while a route is being made or a revision is starting, so they say nothing about the model.
 NO_ANSWER = frozenset({404, 408, 429})
-FAULTS = frozenset({metrics.FAILED, metrics.RETRY_LATER})  # a rejected request is its sender's fault
+FAULTS = frozenset({predictions.FAILED, predictions.RETRY_LATER})  # a rejected request is its sender's fault
 
 log = logging.getLogger(__name__)
 

@@ -56,7 +56,7 @@ API_PATHS = ("/api", "/apis", "/openapi", "/version", "/healthz", "/readyz", "/l
 # The rooms in the order in which a cluster would want them: the namespace first, what is subscribed before the
 # Triggers.
 ROOMS = ("knative", "functions", "trainers", "eventing")
-TEMPLATES = frozenset({"predictor.yaml"})  # named after a model by the promoter, never applied as it is
+TEMPLATES = frozenset({"predictor.yaml", "predictor-grpc.yaml"})  # named after a model, never applied as they are
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

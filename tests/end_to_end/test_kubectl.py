@@ -17,7 +17,7 @@ from tests.end_to_end.conftest import MODEL
 from tests.end_to_end.house import House, until
 
 ROOMS = ("knative", "functions", "trainers", "eventing")
-TEMPLATE = "predictor.yaml"  # made into a Service by the promoter, once for each model
+TEMPLATES = ("predictor.yaml", "predictor-grpc.yaml")  # made into a Service of each model
 HELLO = """
 apiVersion: serving.knative.dev/v1
 kind: Service
@@ -124,7 +124,7 @@ def _manifests(house: House) -> Iterator[dict[str, Any]]:
     """The rooms' own files; the ConfigMap, which differs from place to place, with this place's values."""
     for room in ROOMS:
         for file in sorted(importlib.resources.files(room).joinpath("manifests").iterdir(), key=lambda f: f.name):
-            if not file.name.endswith(".yaml") or file.name == TEMPLATE:
+            if not file.name.endswith(".yaml") or file.name in TEMPLATES:
                 continue
             for manifest in filter(None, yaml.safe_load_all(file.read_text(encoding="utf-8"))):
                 if manifest["kind"] == "ConfigMap":

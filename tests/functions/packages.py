@@ -226,6 +226,20 @@ def large_forest(trees: int = 32, depth: int = 12) -> bytes:
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
 
 
+def build_large(folder: Path, name: str = "flights", version: str = VERSION) -> Path:
+    """A package of `large_forest`, 9 MB, without a sample to answer, as `folder/version`."""
+    package = folder / version
+    package.mkdir(parents=True)
+    (package / "model.onnx").write_bytes(large_forest())
+    signature = Signature(
+        (TensorSpec("x", "FP32", "tensor(float)", (-1, 1)),), (TensorSpec("y", "FP32", "tensor(float)", (-1, 1)),)
+    )
+    (package / "model.json").write_text(json.dumps(manifest(name, version, signature=signature).to_json()))
+    (package / "sample.json").write_text('{"requests": []}')
+    write_sums(package)
+    return package
+
+
 def build_foreign(folder: Path) -> Path:
     """A foreign model without model.json: how many of six zeros to a row in, the rows' sums out; 4 fails inside."""
     constants = [
@@ -245,6 +259,39 @@ def build_foreign(folder: Path) -> Path:
         [helper.make_tensor_value_info("size", TensorProto.INT64, ["n"])],
         [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["n"])],
         constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return folder
+
+
+def build_grid(folder: Path) -> Path:
+    """A foreign regression of one tensor: rows of 2 x 3 numbers in, the sum of each row out, as one column."""
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceSum", ["grid", "axes"], ["sums"], keepdims=0),
+            helper.make_node("Unsqueeze", ["sums", "last"], ["value"]),
+        ],
+        "grid",
+        [helper.make_tensor_value_info("grid", TensorProto.FLOAT, ["n", 2, 3])],
+        [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["n", 1])],
+        [axes, helper.make_tensor("last", TensorProto.INT64, [1], [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return folder
+
+
+def build_echo(folder: Path) -> Path:
+    """A foreign model that answers what it is asked: a number, and a text under two names, one of them for bytes."""
+    pairs = (("number", "same_number"), ("text", "same_text"), ("text", "text_bytes"))
+    kinds = {"number": TensorProto.FLOAT, "text": TensorProto.STRING}
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [given], [told]) for given, told in pairs],
+        "echo",
+        [helper.make_tensor_value_info(name, kind, ["n"]) for name, kind in kinds.items()],
+        [helper.make_tensor_value_info(told, kinds[given], ["n"]) for given, told in pairs],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     (folder / "model.onnx").write_bytes(model.SerializeToString())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eventing.errors import Rejected
+from eventing.errors import Misconfigured, Rejected
 from functions import package
 from functions.model import Manifest, Model, Signature, TensorSpec, open_session, write_sums
 from tests.functions import packages
@@ -182,6 +182,37 @@ def test_a_tensor_spec_leaves_out_what_is_not_known() -> None:
     assert TensorSpec("x", "FP32", "tensor(float)", (-1, 1)).to_json() == {
         "name": "x", "datatype": "FP32", "onnx_type": "tensor(float)", "shape": [-1, 1],
     }  # fmt: skip
+
+
+def test_every_input_that_is_missing_is_named(folder: Path) -> None:
+    """onnxruntime's own run would go on without them."""
+    with pytest.raises(Rejected, match=r"\['carrier', 'delay'\] are missing"):
+        Model.load(folder).infer({"distance": np.zeros((1, 1), np.float32)})
+
+
+def test_no_outputs_and_unknown_ones_are_rejected(folder: Path) -> None:
+    for outputs in ([], ["unknown"]):
+        with pytest.raises(Rejected, match="do not fit"):
+            Model.load(folder).infer(packages.arrays(packages.ROWS), outputs)
+
+
+def test_the_samples_inputs_are_rows_as_the_model_takes_them(folder: Path) -> None:
+    model = Model.load(folder)
+    rows = model.sample_inputs()
+    together = model.infer({name: np.concatenate([row[name] for row in rows]) for name in rows[0]})
+    assert [answer["label"] for answer in (s["outputs"] for s in model.samples)] == together["label"].tolist()
+
+
+@pytest.mark.parametrize("providers", [("NopeExecutionProvider",), ("CPUExecutionProvider", "Nope"), ()], ids=str)
+def test_a_provider_that_is_not_here_is_refused_with_those_that_are(folder: Path, providers: tuple[str, ...]) -> None:
+    with pytest.raises(Misconfigured, match=r"HEADRACE_PROVIDERS is .*; expected some of .*CPUExecutionProvider"):
+        Model.load(folder, providers=providers)
+
+
+def test_the_providers_asked_for_run_the_graph(folder: Path) -> None:
+    assert open_session(folder / "model.onnx", providers=["CPUExecutionProvider"]).get_providers() == [
+        "CPUExecutionProvider"
+    ]
 
 
 def test_a_session_uses_the_threads_it_is_given(folder: Path) -> None:

@@ -1,126 +1,100 @@
-"""The Open Inference Protocol V2 over REST, as Triton, KServe and MLServer speak it; tensors as JSON.
+"""The Open Inference Protocol V2 over REST, as Triton, KServe and MLServer speak it.
 
     POST /v2/models/M/infer   {"inputs": [{"name", "shape", "datatype", "data"}, …]} → {"outputs": [the same, …]}
 
-`data` is flat or nested, row-major.
+`data` is flat or nested, row-major; or a tensor follows the JSON as raw bytes (`binary`). NaN and the infinities, which
+JSON cannot spell, are null in an answer's `data`; in a binary tensor they are themselves.
 Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from functions import tensors
-from functions.package import Signature, TensorSpec
+import orjson
+
+from functions.package import TensorSpec
+from functions.predictor import binary, infer_request
 from functions.predictor.answers import (
-    BAD_REQUEST,
     UNAVAILABLE,
-    UNSUPPORTED,
     Answer,
     Environ,
-    Refusal,
     is_probe,
     json_answer,
-    misfit,
     parse,
 )
-from functions.predictor.catalog import Catalog, Prediction, Query, Served
+from functions.predictor.catalog import Catalog, Prediction, Served
+from functions.predictor.reply_as import EVENT_HEADER, EVENT_KEY
 from functions.predictor.routes import Route
-from functions.tensors import Array
 
-EXTENSIONS: tuple[str, ...] = ()
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")  # by Triton's names
 PLATFORM = "onnxruntime_onnx"  # Triton's word for an ONNX model
-BINARY_HEADER = "HTTP_INFERENCE_HEADER_CONTENT_LENGTH"
+
+# For whoever speaks V2 in another way than REST: events, gRPC.
+decode, UNSUPPORTED_PARAMETERS = infer_request.decode, infer_request.UNSUPPORTED_PARAMETERS
+MAX_RANK, MAX_ROWS = infer_request.MAX_RANK, infer_request.MAX_ROWS
+
+_BINARY_HEADER = "HTTP_" + binary.HEADER.upper().replace("-", "_")
+_NONE: Mapping[str, Any] = {}
 
 
 def infer(served: Served, body: bytes, environ: Environ) -> Answer:
     began = time.perf_counter()
-    if BINARY_HEADER in environ:
-        raise Refusal(UNSUPPORTED, "binary tensors are not supported; expected JSON with 'data' (binary_data=False)")
-    request = parse(body)
-    query = decode(served.signature, request)
-    return json_answer(encode(served, served.predict(query, began, told=not is_probe(environ)), request))
+    raw = None
+    if (length := environ.get(_BINARY_HEADER)) is not None:
+        body, raw = binary.split(body, length)
+    if EVENT_HEADER in environ or EVENT_KEY in (request := parse(body)):
+        # KServe takes CloudEvents here too, in its binary and its structured mode.
+        from functions.predictor import cloudevents
+
+        return cloudevents.answer(served, body, environ)
+    query = decode(served.signature, request, raw)
+    return answer(served, served.predict(query, began, told=not is_probe(environ)), request)
 
 
-def decode(signature: Signature, request: Mapping[str, Any]) -> Query:
-    """The query of a request's object. Raises Refusal naming every fault."""
-    faults: list[str] = []
-    given = request.get("inputs")
-    if not isinstance(given, list) or not all(isinstance(tensor, dict) for tensor in given):
-        raise Refusal(BAD_REQUEST, f"'inputs' is {tensors.seen(given)}; expected a list of tensors")
-    tensors_by_name = {str(tensor.get("name")): tensor for tensor in given}
-    inputs: dict[str, Array] = {}
-    rows: dict[str, int] = {}
-    for spec in signature.inputs:
-        tensor = tensors_by_name.pop(spec.name, None)
-        if tensor is None:
-            faults.append(f"input {spec.name!r} is missing; the signature says {spec.datatype} {list(spec.shape)}")
-        elif (shape := _shape(spec, tensor, faults)) is not None:
-            inputs[spec.name] = tensors.array(spec, tensor["data"], shape, faults)
-            rows[spec.name] = shape[0] if shape else 1
-    faults += [f"input {name!r:.60} is not in the signature" for name in tensors_by_name]
-    if not faults and len(set(rows.values())) > 1:
-        faults.append(f"the inputs differ in their number of rows: {rows!s:.300}")
-    outputs = _outputs(signature, request.get("outputs"), faults)
-    if faults:
-        raise misfit(signature, faults)
-    return Query(inputs, next(iter(rows.values()), 1), outputs)
+def answer(served: Served, prediction: Prediction, request: Mapping[str, Any]) -> Answer:
+    """The answer: JSON, and behind it the tensors that the request wants as raw bytes."""
+    always = (request.get("parameters") or _NONE).get("binary_data_output", False)
+    asked = request.get("outputs") or ()
+    if not always and not asked:
+        return json_answer(encode(served, prediction, request))
+    own = {output["name"]: output["parameters"] for output in asked if output.get("parameters")}
+    raw = {
+        name: binary.encoded(values)
+        for name, values in prediction.outputs.items()
+        if own.get(name, _NONE).get("binary_data", always)
+    }
+    body = encode(served, prediction, request, raw)
+    if not raw:
+        return json_answer(body)
+    head = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Answer(200, b"".join((head, *raw.values())), binary.CONTENT_TYPE, ((binary.HEADER, str(len(head))),))
 
 
-def encode(served: Served, prediction: Prediction, request: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer's body; `data` is flat, and an array where orjson can write it."""
+def encode(
+    served: Served, prediction: Prediction, request: Mapping[str, Any], raw: Mapping[str, bytes] = _NONE
+) -> dict[str, Any]:
+    """The answer's JSON; `data` is flat, and an array where orjson can write it.
+
+    raw: the outputs that follow the JSON, by name.
+    """
+    datatypes = infer_request.plan_of(served.signature).datatypes
     outputs = []
     for name, values in prediction.outputs.items():
-        spec = served.signature.output(name)
-        flat = values.reshape(-1)
-        outputs.append(
-            {
-                "name": name,
-                "shape": values.shape,
-                "datatype": spec.datatype if spec else "BYTES",
-                "data": flat.tolist() if values.dtype.kind in "OUS" else flat,
-            }
-        )
-    body = {"model_name": served.name, "model_version": served.version, "outputs": outputs}
-    return body if request.get("id") is None else body | {"id": request["id"]}
-
-
-def _shape(spec: TensorSpec, tensor: Mapping[str, Any], faults: list[str]) -> tuple[int, ...] | None:
-    """The tensor's shape as the signature takes it, or None with every fault of its description."""
-    before = len(faults)
-    name, shape, data = spec.name, tensor.get("shape"), tensor.get("data")
-    if tensor.get("datatype") != spec.datatype:
-        seen = tensors.seen(tensor.get("datatype"))
-        faults.append(f"input {name!r} has datatype {seen}; the signature says {spec.datatype!r}")
-    if not isinstance(data, list):
-        faults.append(f"input {name!r} has data {tensors.seen(data)}; expected a list")
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        faults.append(f"input {name!r} has shape {tensors.seen(shape)}; expected a list of whole numbers")
-        return None
-    # One value per row leaves no doubt how (n) becomes (n, 1); tables are sent in both ways.
-    if spec.is_column and len(spec.shape) == 2 and len(shape) == 1:
-        shape = [*shape, 1]
-    if len(shape) != len(spec.shape) or any(a not in (-1, b) for a, b in zip(spec.shape, shape, strict=True)):
-        faults.append(f"input {name!r} has shape {tensor['shape']}; the signature says {list(spec.shape)}")
-    elif math.prod(shape) == 0:
-        faults.append(f"input {name!r} has shape {tensor['shape']}, which holds no value")
-    return None if len(faults) > before else tuple(shape)
-
-
-def _outputs(signature: Signature, asked: Any, faults: list[str]) -> list[str] | None:
-    """Names of the outputs asked for; None for all, as when none is named."""
-    if not asked:
-        return None
-    if not isinstance(asked, list) or not all(isinstance(output, dict) for output in asked):
-        faults.append(f"'outputs' is {tensors.seen(asked)}; expected a list of objects with 'name'")
-        return None
-    names = [str(output.get("name")) for output in asked]
-    known = ", ".join(spec.name for spec in signature.outputs)
-    faults += [f"output {n!r:.60} is not in the signature; it has {known}" for n in names if not signature.output(n)]
-    return list(dict.fromkeys(names))
+        datatype = datatypes[name]
+        output: dict[str, Any] = {"name": name, "shape": values.shape, "datatype": datatype}
+        if name in raw:
+            output["parameters"] = {"binary_data_size": len(raw[name])}
+        else:
+            flat = values if values.ndim == 1 else values.reshape(-1)
+            output["data"] = flat.tolist() if datatype == "BYTES" else flat
+        outputs.append(output)
+    body: dict[str, Any] = {"model_name": served.name, "model_version": served.version, "outputs": outputs}
+    if (id := request.get("id")) is not None:
+        body["id"] = id
+    return body
 
 
 # What is known of the server and its models

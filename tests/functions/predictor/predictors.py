@@ -30,9 +30,11 @@ MAX_BODY_BYTES = 100_000
 DEADLINE_S = 60.0  # generous: two cores, several test runs
 
 
-def serving(package: Path, name: str = MODEL, version: str = VERSION) -> tuple[Client, Catalog]:
-    """A client of the application that serves `package`."""
-    catalog = Catalog([(name, version)])
+def serving(
+    package: Path, name: str = MODEL, version: str = VERSION, labels: Mapping[str, Mapping[str, str]] | None = None
+) -> tuple[Client, Catalog]:
+    """A client of the application that serves `package`. labels: version by label, by model."""
+    catalog = Catalog([(name, version)], labels)
     app = App(catalog, Bodies(MAX_BODY_BYTES))
     catalog.put(Served(name, version, Model.load(package), revision="flights-00001"))
     return Client(app), catalog

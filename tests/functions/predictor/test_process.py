@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -20,9 +21,10 @@ from typing import Any
 import pytest
 
 from eventing import contract
+from functions.model import write_sums
 from functions.promoter import watch
 from functions.store import Store
-from monitoring import metrics
+from monitoring import predictions
 from tests.functions import packages
 from tests.functions.predictor import predictors
 
@@ -201,10 +203,118 @@ def test_a_model_whose_self_test_fails_is_never_served(tmp_path: Path) -> None:
     sample = json.loads((folder / "sample.json").read_text())
     sample["requests"][0]["outputs"]["probabilities"] = [0.5, 0.5]
     (folder / "sample.json").write_text(json.dumps(sample))
-    packages.write_sums(folder)
+    write_sums(folder)
     store = Store.open((tmp_path / "store").as_uri())
     store.publish(folder)
     _never_ready(store.url, "self-test: request 0 gives probabilities")
+
+
+def test_a_load_that_memory_does_not_suffice_for_harms_no_other(tmp_path: Path) -> None:
+    """The address space ends 40 MiB above what the process has; the forest of 262,112 nodes takes more."""
+    store = Store.open((tmp_path / "store").as_uri())
+    store.publish(packages.build_package(tmp_path / "built"))
+    store.publish(packages.build_large(tmp_path / "built" / "large", "large"))
+    with predictors.running(store.url, HEADRACE_MODEL_CONTROL="on") as predictor:
+        predictor.until_ready()
+        assert predictor.ask("/v2/repository/models/large/unload", {})[0] == 404  # Flask is there from now on
+        pages = int(Path(f"/proc/{predictor.process.pid}/statm").read_text().split()[0])
+        limit = pages * os.sysconf("SC_PAGE_SIZE") + 40 * 2**20
+        resource.prlimit(predictor.process.pid, resource.RLIMIT_AS, (limit, limit))
+        status, body = predictor.ask("/v2/repository/models/large/load", {})
+        assert status >= 400
+        assert "alloc" in body["error"]
+        assert "alloc" in predictor.ask("/v2/models/large/ready")[1]["error"]
+        assert predictor.ask(PREDICT, ASK)[0] == 200
+        assert predictor.ask("/v2/health/ready")[0] == 200
+        assert predictor.stop() == 0
+
+
+def test_a_version_that_cannot_serve_is_an_event(tmp_path: Path) -> None:
+    store = Store.open((tmp_path / "store").as_uri())
+    store.publish(packages.build_package(tmp_path / "built"))
+    sample = tmp_path / "store" / "models" / "flights" / packages.VERSION / "sample.json"
+    content = sample.read_bytes()
+    sample.unlink()
+    with _sink() as (url, taken), predictors.running(store.url, K_SINK=url, K_REVISION="flights-00007") as predictor:
+        predictors.until(lambda: len(taken) == 1)
+        sample.write_bytes(content[:-1])
+        predictors.until(lambda: len(taken) == 2)
+        assert predictor.stop() == 0
+    waits, fails = taken
+    assert (waits["ce-type"], waits["ce-subject"]) == (contract.ModelFailed.TYPE, "flights")
+    assert waits["ce-source"] == "/headrace/functions/flights-00007"
+    assert waits["data"] == {
+        "model": "flights", "version": packages.VERSION, "revision": "flights-00007", "retryable": True,
+        "reason": f"flights {packages.VERSION} is not whole in the store: sample.json is missing",
+    }  # fmt: skip
+    assert fails["data"]["retryable"] is False
+    assert "sample.json has digest" in fails["data"]["reason"]
+    assert waits["ce-id"] != fails["ce-id"]
+
+
+def test_two_pods_of_a_revision_tell_the_same_failure_as_one_event(tmp_path: Path) -> None:
+    (tmp_path / "store" / "models" / "flights").mkdir(parents=True)
+    (tmp_path / "store" / "models" / "flights" / f"{packages.VERSION}.json").write_text("{")
+    with _sink() as (url, taken):
+        for count in (1, 2):
+            with predictors.running((tmp_path / "store").as_uri(), K_SINK=url, K_REVISION="flights-00007"):
+                predictors.until(lambda count=count: len(taken) == count)
+    assert (taken[0]["ce-id"], taken[0]["ce-source"]) == (taken[1]["ce-id"], taken[1]["ce-source"])
+
+
+def test_a_sink_that_hangs_holds_up_neither_start_nor_end(tmp_path: Path) -> None:
+    store = Store.open((tmp_path / "store").as_uri())
+    store.publish(packages.build_package(tmp_path / "built"))
+    (tmp_path / "store" / "models" / "broken").mkdir()
+    (tmp_path / "store" / "models" / "broken" / "v1.json").write_text("{")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        many = {"HEADRACE_MODEL": "", "HEADRACE_MODEL_VERSION": "", "HEADRACE_MODELS": "broken,flights"}
+        with predictors.running(store.url, K_SINK=url, HEADRACE_DRAIN_S="0", **many) as predictor:
+            predictors.until(lambda: predictor.ask("/v2/models/flights/ready")[0] == 200)
+            silent.accept()  # the event is on its way
+            assert predictor.ask(PREDICT, ASK)[0] == 200
+            assert predictor.stop() == 0
+
+
+def test_a_server_of_many_models_serves_all_that_can_be_and_names_the_rest(tmp_path: Path) -> None:
+    """Ten small models in their order, one of them in two versions, one broken, one not in the store."""
+    store = Store.open((tmp_path / "store").as_uri())
+    names = [f"model-{number}" for number in range(10)]
+    for name in (*names, "broken"):
+        store.publish(packages.build_package(tmp_path / "built" / name, name))
+    store.publish(packages.build_package(tmp_path / "built" / names[0], names[0], packages.OTHER_VERSION, seed=1))
+    (tmp_path / "store" / "models" / "broken" / packages.VERSION / "model.onnx").write_bytes(b"")
+    models = ",".join(["broken", *names, f"{names[0]}@{packages.VERSION}", "absent"])
+    labels = f"{names[0]}:stable={packages.VERSION}"
+    many = {"HEADRACE_MODEL": "", "HEADRACE_MODEL_VERSION": "", "HEADRACE_MODELS": models}
+    with predictors.running(store.url, HEADRACE_MODEL_LABELS=labels, **many) as predictor:
+        predictors.until(lambda: "absent is not in the store" in predictor.ask("/v2/health/ready")[1]["error"])
+        for name in names:
+            assert predictor.ask(f"/v1/models/{name}:predict", ASK)[0] == 200
+        assert predictor.ask(f"/v1/models/{names[0]}/labels/stable:predict", ASK)[0] == 200
+        status, body = predictor.ask("/v2/health/ready")
+        assert status == 503
+        assert "model.onnx has digest" in body["error"]
+        assert not any(name in body["error"] for name in names)
+        ready = [line for line in predictor.log if "is ready; seconds by phase: interpreter" in line]
+        assert [line.split(": ")[1].split()[0] for line in ready] == [*names, names[0]]
+        # No name of a model that is not there keeps the others' events and orders out.
+        assert predictor.ask("/v1/models/absent:predict", ASK)[0] == 503
+        assert predictor.ask("/v1/models/unknown:predict", ASK)[0] == 404
+        status, body = predictor.ask("/v2/repository/models/broken/unload", {})
+        assert status == 200
+        assert "broken" not in predictor.ask("/v2/health/ready")[1]["error"]
+        assert predictor.ask("/v1/models/broken:predict", ASK)[0] == 404
+        assert predictor.stop() == 0
+
+
+def test_a_server_of_one_version_takes_no_orders(store: str) -> None:
+    with predictors.running(store) as predictor:
+        predictor.until_ready()
+        for order in ("load", "unload"):
+            assert predictor.ask(f"/v2/repository/models/flights/{order}", {})[0] == 501
+        assert predictor.ask(PREDICT, ASK)[0] == 200
 
 
 def test_a_prediction_over_http_is_told_to_the_sink(store: str) -> None:
@@ -223,7 +333,7 @@ def test_a_prediction_over_http_is_told_to_the_sink(store: str) -> None:
 def test_a_probe_is_answered_and_counted_as_one_and_told_to_nobody(store: str) -> None:
     with _sink() as (url, taken), predictors.running(store, K_SINK=url) as predictor:
         predictor.until_ready()
-        probe = {metrics.PROBE_HEADER: "promoter"}
+        probe = {predictions.PROBE_HEADER: "promoter"}
         answers = [predictor.ask(PREDICT, ASK, headers)[1] for headers in (probe, {}, probe)]
         assert answers[0] == answers[1] == answers[2]
         text = predictor.ask("/metrics")[1]

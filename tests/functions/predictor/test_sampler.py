@@ -12,7 +12,7 @@ from functions.model import Model
 from functions.predictor import made
 from functions.predictor.catalog import Prediction, Query, Served
 from functions.predictor.sampler import MAX_ROWS, QUEUE_LENGTH, Sampler
-from monitoring import metrics
+from monitoring import predictions
 from tests.functions import packages
 from tests.functions.predictor import predictors
 
@@ -53,7 +53,7 @@ def _prediction(served: Served, times: int = 1) -> Prediction:
 
 
 def _untold() -> float:
-    return float(metrics.PREDICTIONS_UNSAMPLED.labels("sampled")._value.get())
+    return float(predictions.PREDICTIONS_UNSAMPLED.labels("sampled").value)
 
 
 def test_no_more_than_the_rate_is_told_and_the_rest_is_counted(served: Served) -> None:

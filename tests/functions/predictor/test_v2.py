@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +71,13 @@ def test_the_order_of_the_inputs_is_free(client: Client) -> None:
 
 
 def test_the_id_comes_back_and_parameters_are_borne(client: Client) -> None:
-    body = client.post(INFER, json=_request() | {"id": "42", "parameters": {"content_type": "pd"}}).json
-    assert body["id"] == "42"
+    for parameters in ({"content_type": "pd"}, {"sequence_id": 7, "sequence_start": True, "priority": 1, "mine": [1]}):
+        typed = _request(carrier={"parameters": {"content_type": "str", "mine": None}})
+        body = client.post(INFER, json=typed | {"id": "42", "parameters": parameters}).json
+        assert body["id"] == "42"
+        assert body["outputs"] == client.post(INFER, json=_request()).json["outputs"]
     assert "id" not in client.post(INFER, json=_request()).json
+    assert "id" not in client.post(INFER, json=_request() | {"id": None, "parameters": None}).json
 
 
 def test_only_the_outputs_asked_for_are_given_in_the_order_asked(client: Client) -> None:
@@ -100,9 +106,20 @@ def test_every_fault_of_the_tensors_is_named_at_once(client: Client) -> None:
         ({"data": [1, 2, "x", 4, 5]}, "row 2: seen 'x'"),
         ({"shape": None}, "shape null"),
         ({"shape": [-5, -1]}, "expected a list of whole numbers"),
-        ({"shape": [0, 1], "data": []}, "holds no value"),
+        ({"shape": [True, 1]}, "expected a list of whole numbers"),
+        ({"shape": [5.0, 1]}, "expected a list of whole numbers"),
+        ({"shape": [0, 1], "data": []}, "shape [0, 1], which holds no value; expected at least one row"),
+        ({"shape": [5, 0], "data": []}, "shape [5, 0]; the signature says [-1, 1]"),
         ({"shape": [4, 1], "data": [1, 2, 3, 4]}, "differ in their number of rows"),
-        ({"shape": [10**12, 1]}, "expected 1000000000000"),
+        ({"shape": [10**12, 1]}, "shape [1000000000000, 1]; at most 1000000 rows are taken at once"),
+        ({"shape": [1] * 40}, "a shape of 40 axes; at most 32 are taken, the signature says [-1, 1]"),
+        ({"shape": [2] * 10}, "the signature says [-1, 1]"),
+        ({"datatype": None}, "datatype null; the signature says 'FP32'"),
+        ({"datatype": ["FP32"]}, "datatype a list of 1; the signature says 'FP32'"),
+        ({"data": [1, 2, 1e39, 4, -1e300]}, "row 2: seen 1e+39, which is out of range"),
+        ({"parameters": [1]}, "'delay' has parameters a list of 1; expected an object"),
+        ({"parameters": {"binary_data_size": 20}}, "both data and binary_data_size"),
+        ({"parameters": {"binary_data_size": 20}}, "but the request no Inference-Header-Content-Length"),
     ],
     ids=str,
 )
@@ -110,15 +127,63 @@ def test_a_tensor_that_does_not_fit_is_400_and_says_why(client: Client, changes:
     assert said in _error(client, _request(delay=changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"inputs": [*_request()["inputs"], _request()["inputs"][0]]}, "input 'distance' is given twice"),
+        ({"inputs": [*_request()["inputs"], {"name": ["x"]}]}, "input ['x'] is not in the signature"),
+        ({"inputs": []}, "input 'delay' is missing; the signature says FP32 [-1, 1]"),
+        ({"outputs": [{"name": "label"}, {"name": "label"}]}, "output 'label' is asked for twice"),
+        ({"outputs": [{"name": "score"}]}, "output 'score' is not in the signature; it has label, probabilities"),
+        ({"outputs": [{"name": {}}, {}]}, "output {} is not in the signature"),
+        ({"outputs": {"name": "label"}}, "'outputs' is an object with 'name'; expected a list of objects"),
+        ({"outputs": ["label"]}, "'outputs' is a list of 1; expected a list of objects"),
+        (
+            {"outputs": [{"name": "label", "parameters": {"binary_data": 1}}]},
+            "'label' has binary_data 1; expected true",
+        ),
+        ({"parameters": {"binary_data_output": "yes"}}, "the request has binary_data_output 'yes'; expected true"),
+        ({"parameters": "none"}, "the request has parameters 'none'; expected an object"),
+        ({"id": 42}, "'id' is 42; expected text"),
+    ],
+    ids=str,
+)
+def test_what_else_is_wrong_with_a_request_is_400_and_says_why(
+    client: Client, changes: dict[str, Any], said: str
+) -> None:
+    assert said in _error(client, _request() | changes)
+
+
+def test_an_id_that_cannot_be_sent_back_is_400(client: Client) -> None:
+    """Half a surrogate pair, which JSON can spell and UTF-8 cannot; the NaN has Python's own reader take it."""
+    body = json.dumps(_request(delay={"data": [math.nan] * 5}) | {"id": "\ud800"})
+    response = client.post(INFER, data=body)
+    assert (response.status_code, "'id' is" in response.json["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"outputs": [{"name": "label", "parameters": {"classification": 2}}]},
+        {"outputs": [{"name": "label", "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 8}}]},
+        {"inputs": [{"name": "distance", "parameters": {"shared_memory_region": "r"}}]},
+    ],
+    ids=["classification", "output in shared memory", "input in shared memory"],
+)
+def test_what_a_client_would_wait_for_in_vain_is_501(client: Client, changes: dict[str, Any]) -> None:
+    assert "is not supported" in _error(client, _request() | changes, 501)
+
+
+def test_an_error_stays_short_however_much_is_wrong(client: Client) -> None:
+    inputs = [{"name": "x" * 1000, "shape": [1] * 1000, "datatype": "y" * 1000, "data": ["z" * 1000]}] * 5
+    assert len(_error(client, {"inputs": inputs, "outputs": inputs, "id": [1] * 1000})) < 2000
+    shapes = {"distance": {"shape": [7] * 1000}, "delay": {"shape": [10**400]}, "carrier": {"datatype": "y" * 1000}}
+    assert len(_error(client, _request(**shapes))) < 1000
+
+
 @pytest.mark.parametrize("body", [{}, {"inputs": {}}, {"inputs": ["distance"]}, {"inputs": None}], ids=str)
 def test_a_request_without_tensors_is_400(client: Client, body: Any) -> None:
     assert "expected a list of tensors" in _error(client, body)
-
-
-def test_binary_tensors_are_501_with_the_way_out(client: Client) -> None:
-    response = client.post(INFER, data=b"{}", headers={"Inference-Header-Content-Length": "2"})
-    assert response.status_code == 501
-    assert "binary_data=False" in response.json["error"]
 
 
 def test_what_is_not_served_here_is_404(client: Client) -> None:
@@ -140,7 +205,10 @@ def test_the_metadata_says_how_to_ask(client: Client) -> None:
     assert body["inputs"][2] == {"name": "carrier", "datatype": "BYTES", "shape": [-1, 1]}
     assert body["outputs"][1] == {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}
     assert client.get("/v2/models").json == {"models": ["flights"]}
-    assert client.get("/v2").json.keys() == {"name", "version", "extensions"}
+    assert client.get(f"/v2/models/flights/versions/{packages.VERSION}").json == body
+    server = client.get("/v2").json
+    assert server.keys() == {"name", "version", "extensions"}
+    assert "binary_tensor_data" in server["extensions"]
 
 
 @pytest.mark.parametrize("path", ["/v2/health/ready", "/health/readiness"])
