@@ -56,6 +56,10 @@ wheel: setup
 clean:
 	rm -rf $(VENV) $(FUNCTIONS) $(CLIENTS) dist build
 
-bench: setup ## what the platform costs while idle, and what the loop adds to a bare training
+bench: setup ## what the platform costs while idle, what the loop adds to a bare training, and the predictor's speed
 	$(BIN)/python -m tests.bench.idle
 	$(BIN)/python -m tests.bench.loop
+	$(BIN)/python -m tests.bench.predictor
+	$(BIN)/python -m tests.bench.batching
+	$(BIN)/python -m tests.bench.sessions
+	$(BIN)/python -m tests.bench.swaps

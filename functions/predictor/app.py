@@ -22,7 +22,6 @@ from functions.predictor.bodies import Bodies
 from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Served
 from functions.predictor.protocols import health
 from functions.predictor.routes import Route, view
-from functions.predictor.statistics import Meter
 from monitoring import predictions
 
 if TYPE_CHECKING:
@@ -102,29 +101,33 @@ class App:
             self._hot = hot
 
     def _call(self, protocol: str, route: Route, served: Served) -> Call:
-        return functools.partial(self._predict, route, served.statistics.meter(protocol), served)
+        """What answers the predictions of one version over one protocol."""
+        handle, meter = route.handle, served.statistics.meter(protocol)
+        bodies, requests = self._bodies, self._requests
 
-    def _predict(self, route: Route, meter: Meter, served: Served, environ: Environ) -> Answer:
-        """One prediction, counted; every failure of it as an answer."""
-        began = meter.begin()
-        outcome = predictions.FAILED
-        try:
-            # Before the body is read: what is refused must not take memory first.
-            self._requests.take()
+        def predict(environ: Environ) -> Answer:
+            """One prediction, counted; every failure of it as an answer."""
+            began = meter.begin()
+            outcome = predictions.FAILED
             try:
-                answer = route.handle(served, self._bodies.read(environ), environ)
+                # Before the body is read: what is refused must not take memory first.
+                requests.take()
+                try:
+                    answer = handle(served, bodies.read(environ), environ)
+                finally:
+                    requests.leave()
+                outcome = predictions.DONE
+            except (Refusal, Rejected, RetryLater) as e:
+                outcome = predictions.RETRY_LATER if isinstance(e, RetryLater) else predictions.REJECTED
+                answer = refused(e)
+            except Exception as e:
+                log.exception("a prediction by %s %s failed", served.name, served.version)
+                answer = Refusal(FAILED, f"inference failed: {type(e).__name__}; see the predictor's log").answer()
             finally:
-                self._requests.leave()
-            outcome = predictions.DONE
-        except (Refusal, Rejected, RetryLater) as e:
-            outcome = predictions.RETRY_LATER if isinstance(e, RetryLater) else predictions.REJECTED
-            answer = refused(e)
-        except Exception as e:
-            log.exception("a prediction by %s %s failed", served.name, served.version)
-            answer = Refusal(FAILED, f"inference failed: {type(e).__name__}; see the predictor's log").answer()
-        finally:
-            meter.end(began, outcome, is_probe(environ))
-        return self._bodies.encode(answer, environ)
+                meter.end(began, outcome, is_probe(environ))
+            return bodies.encode(answer, environ)
+
+        return predict
 
     def _rest(self) -> WSGIApplication:
         """The Flask application, imported and made when it is first needed."""

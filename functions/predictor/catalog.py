@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from eventing.errors import RetryLater
-from functions.predictor.admission import Admission, Places
+from functions.predictor.admission import Places
 from functions.predictor.answers import NOT_FOUND, UNAVAILABLE, Refusal
 from functions.predictor.reply_as import ReplyAs
 from functions.predictor.statistics import PREDICTIONS
@@ -71,7 +71,8 @@ class Served:
     """A model that answers: ready, self-tested.
 
     tell: takes each prediction made over HTTP; must neither block nor raise. None: nobody listens. inferences: the
-    places for inferences of this process. batcher: joins requests that come together; it bounds its runs itself.
+    places for inferences of this process; None: as many as come. batcher: joins requests that come together; it bounds
+    its runs itself.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Served:
         self.statistics = PREDICTIONS.of(name)
         self.reply_as = ReplyAs()
         self._tell = tell
-        self._inferences = inferences or Admission().inferences
+        self._inferences = inferences
         self._batcher = batcher
         self.answered_once: Callable[[], object] | None = None
         """Called after the first prediction, once."""
@@ -110,10 +111,11 @@ class Served:
         RetryLater when the turn does not come in time, or nobody waits.
         """
         start = time.perf_counter()
+        queue_s = 0.0
         if self._batcher is not None:
             _check(wanted)
             outputs, queue_s = self._batcher.infer(query)
-        else:
+        elif self._inferences is not None:
             self._inferences.take()
             try:
                 _check(wanted)
@@ -121,6 +123,9 @@ class Served:
                 outputs = self.model.infer(query.inputs, query.outputs)
             finally:
                 self._inferences.leave()
+        else:
+            _check(wanted)
+            outputs = self.model.infer(query.inputs, query.outputs)
         end = time.perf_counter()
         self.statistics.executed(query.rows, start - began, end - start - queue_s, queue_s)
         prediction = Prediction(query, outputs, (end - began) * 1000)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from functions.predictor.failures import Failures
     from functions.predictor.sampler import Sampler
 
+QUICK_S = 0.001  # an inference that takes less needs no place
 LOOK_S = 0.005  # between two looks whether the last request of a version is answered
 # After its last answer a version is held by what tells of it, such as a sample that waits for a slow sink. Longer than
 # this nobody waits for its memory, which comes back by itself once it is let go.
@@ -227,7 +228,10 @@ class Repository:
             model.self_test()
         revision = self._settings.revision
         tell = self.teller.offer if self.teller else None
-        served = Served(name, version, model, revision, tell, self._inferences, self._batcher(name, version, model))
+        # Quick ones end before another could begin, and to hold and pass on a place would cost them more than that.
+        quick = len(model.samples) > 0 and phases.seconds["self_test"] < QUICK_S * len(model.samples)
+        inferences = None if quick else self._inferences
+        served = Served(name, version, model, revision, tell, inferences, self._batcher(name, version, model))
         served.reply_as = self._settings.reply_as
         if start is not None:
             served.answered_once = start.answered

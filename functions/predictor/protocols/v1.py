@@ -15,6 +15,7 @@ python/kserve/kserve/protocol/rest/v1_endpoints.py.
 from __future__ import annotations
 
 import base64
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -88,8 +89,9 @@ def encode(served: Served, prediction: Prediction, columns: bool, bare: bool = F
     bare: whether NaN and infinities stand there as tokens; else they are null. Raises Refusal (400) when outputs that
     differ in their number of rows are asked for in rows.
     """
-    # Not every float through a call: this is the hot path, as is the one row below, at half the price of many.
-    outputs = {n: v if v.dtype.kind == "f" else _jsonable(n, v) for n, v in prediction.outputs.items()}
+    if not (columns or bare or len(prediction.outputs) == 1) and (row := _one_row(prediction.outputs)) is not None:
+        return row
+    outputs = {name: _jsonable(name, values) for name, values in prediction.outputs.items()}
     body: Any
     if len(outputs) == 1:
         (body,) = outputs.values()
@@ -97,9 +99,7 @@ def encode(served: Served, prediction: Prediction, columns: bool, bare: bool = F
         body = outputs
     else:
         counts = {v.shape[:1] for v in prediction.outputs.values()}
-        if counts == {(1,)}:
-            body = [{name: values[0] for name, values in outputs.items()}]
-        elif len(counts) == 1 and () not in counts:
+        if len(counts) == 1 and () not in counts:
             body = [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
         else:
             shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in prediction.outputs.items())
@@ -108,12 +108,33 @@ def encode(served: Served, prediction: Prediction, columns: bool, bare: bool = F
     return tokens.dumps(body) if bare else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def _one_row(outputs: Mapping[str, Array]) -> bytes | None:
+    """The body where every output has one row, else None. The hot path: what it needs and nothing more.
+
+    Each output is written whole and taken out of its list, which costs half of taking its row first.
+    """
+    parts = []
+    for name, values in outputs.items():
+        if values.ndim == 0 or len(values) != 1:
+            return None
+        parts.append(_key(name) + orjson.dumps(_jsonable(name, values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
+    return b'{"predictions":[{' + b",".join(parts) + b"}]}"
+
+
+@functools.cache
+def _key(name: str) -> bytes:
+    return orjson.dumps(name) + b":"
+
+
 def _jsonable(name: str, values: Array) -> Any:
-    """What orjson writes for all but floats, which it writes from the array, in their own digits.
+    """What orjson writes: floats from their array, in their own digits, all else as lists.
 
     Taken row by row, an int64 of onnxruntime's is numpy's longlong, which orjson does not know.
     """
-    return _base64(values.tolist()) if values.dtype.kind == "O" and name.endswith("_bytes") else values.tolist()
+    kind = values.dtype.kind
+    if kind == "f":
+        return values
+    return _base64(values.tolist()) if kind == "O" and name.endswith("_bytes") else values.tolist()
 
 
 def _base64(value: Any) -> Any:
