@@ -18,10 +18,10 @@ from eventing.errors import Rejected, RetryLater
 from functions.predictor import protocols
 from functions.predictor.admission import Admission, Places
 from functions.predictor.answers import FAILED, UNAVAILABLE, Answer, Environ, Refusal, is_probe, refused
-from functions.predictor.bodies import Bodies
 from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Served
 from functions.predictor.protocols import health
 from functions.predictor.routes import Route, view
+from functions.predictor.wire.bodies import Bodies
 from monitoring import predictions
 
 if TYPE_CHECKING:

@@ -22,11 +22,13 @@ from cloudevents.core.v1.event import CloudEvent
 
 from eventing import binding, contract, sender
 from eventing.errors import Rejected, RetryLater
-from functions.predictor import answers, made
+from functions.predictor import answers
 from functions.predictor.answers import JSON_CONTENT_TYPE, NOT_FOUND, Answer, Environ, Refusal, is_probe, json_answer
 from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Prediction, Query, Served
+from functions.predictor.outbox import made
 from functions.predictor.protocols import v1, v2
 from functions.predictor.reply_as import EVENT_HEADER
+from functions.predictor.wire import infer_request
 
 UNPROCESSABLE = 422  # what Rejected is to whoever delivers events
 RESPONSE_TYPE = "io.kserve.inference.response"
@@ -156,7 +158,7 @@ def _decode(served: Served, body: Any, what: str) -> tuple[Query, Encode]:
     given = body.get("inputs")
     try:
         if isinstance(given, list) and given and all(isinstance(t, Mapping) and "data" in t for t in given):
-            query = v2.decode(served.signature, body)
+            query = infer_request.decode(served.signature, body)
             return query, lambda prediction: json_answer(v2.encode(served, prediction, body)).body
         query, columns = v1.decode(served.signature, body)
     except Refusal as e:

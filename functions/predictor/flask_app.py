@@ -15,9 +15,9 @@ from eventing import receiver
 from eventing.errors import Rejected, RetryLater
 from functions.predictor import cloudevents, statistics
 from functions.predictor.answers import UNSUPPORTED, Answer, Environ, Refusal, refused
-from functions.predictor.bodies import Bodies
 from functions.predictor.catalog import Catalog, Served
 from functions.predictor.routes import Route, view
+from functions.predictor.wire.bodies import Bodies
 
 if TYPE_CHECKING:
     from functions.predictor.repository import Repository

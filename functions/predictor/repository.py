@@ -33,8 +33,8 @@ from monitoring import predictions
 if TYPE_CHECKING:
     from functions.model import Model
     from functions.predictor.batcher import Batcher
-    from functions.predictor.failures import Failures
-    from functions.predictor.sampler import Sampler
+    from functions.predictor.outbox.failures import Failures
+    from functions.predictor.outbox.sampler import Sampler
 
 QUICK_S = 0.001  # an inference that takes less needs no place
 LOOK_S = 0.005  # between two looks whether the last request of a version is answered

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 from functions import tensors
 from functions.package import Signature, TensorSpec
-from functions.predictor import binary
 from functions.predictor.answers import UNSUPPORTED, Refusal, misfit
 from functions.predictor.catalog import Prediction, Query, Served
 from functions.predictor.grpc_server.open_inference_pb2 import (
@@ -20,7 +19,7 @@ from functions.predictor.grpc_server.open_inference_pb2 import (
     ModelInferRequest,
     ModelInferResponse,
 )
-from functions.predictor.protocols import v2
+from functions.predictor.wire import binary, infer_request
 from functions.tensors import Array
 
 # The field of InferTensorContents that holds a datatype's values; FP16 has none.
@@ -105,13 +104,13 @@ def _shape(spec: TensorSpec, tensor: ModelInferRequest.InferInputTensor, faults:
         fault = f"; the signature says {list(spec.shape)}"
     elif 0 in shape:
         fault = ", which holds no value; expected at least one row"
-    elif shape and shape[0] > v2.MAX_ROWS:
-        fault = f"; at most {v2.MAX_ROWS} rows are taken at once"
+    elif shape and shape[0] > infer_request.MAX_ROWS:
+        fault = f"; at most {infer_request.MAX_ROWS} rows are taken at once"
     datatype = tensor.datatype
     if datatype != spec.datatype:
         faults.append(f"input {spec.name!r} has datatype {datatype!r:.60}; the signature says {spec.datatype!r}")
     if fault is not None:
-        faults.append(f"input {spec.name!r} has shape {list(tensor.shape[: v2.MAX_RANK])!s:.60}{fault}")
+        faults.append(f"input {spec.name!r} has shape {list(tensor.shape[: infer_request.MAX_RANK])!s:.60}{fault}")
     return shape if fault is None and datatype == spec.datatype else None
 
 
@@ -167,7 +166,7 @@ def _outputs(signature: Signature, request: ModelInferRequest, faults: list[str]
 
 def _check(whose: str, parameters: Mapping[str, InferParameter]) -> None:
     """What is not known is ignored, as the specification says; Refusal (501) for what would change the answer."""
-    for name in v2.UNSUPPORTED_PARAMETERS:
+    for name in infer_request.UNSUPPORTED_PARAMETERS:
         if name in parameters:
             raise Refusal(
                 UNSUPPORTED, f"{whose} has the parameter {name!r}, which is not supported; expected it without"

@@ -23,7 +23,7 @@ from functions.predictor.routes import Route
 def server_document(catalog: Catalog, root: str) -> Answer:
     from importlib import metadata as packages
 
-    from functions.predictor import description
+    from functions.predictor.openapi import description
 
     names = (name for name in catalog.models() if catalog.entry(name).served is not None)
     models = [catalog.find(name) for name in names]
@@ -31,7 +31,7 @@ def server_document(catalog: Catalog, root: str) -> Answer:
 
 
 def model_document(catalog: Catalog, root: str, model: str, version: str | None = None) -> Answer:
-    from functions.predictor import description
+    from functions.predictor.openapi import description
 
     served = catalog.find(model, version)
     by_version = version is not None
@@ -40,14 +40,14 @@ def model_document(catalog: Catalog, root: str, model: str, version: str | None 
 
 def page(catalog: Catalog, document: str, assets: str, model: str | None = None, version: str | None = None) -> Answer:
     """The page of the server, or of one model that is known here."""
-    from functions.predictor import try_page
+    from functions.predictor.openapi import try_page
 
     title = "Headrace" if model is None else catalog.entry(model, version).name
     return try_page.page(title, document, assets)
 
 
 def asset(catalog: Catalog, name: str) -> Answer:
-    from functions.predictor import try_page
+    from functions.predictor.openapi import try_page
 
     return try_page.asset(name)
 

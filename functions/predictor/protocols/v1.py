@@ -5,9 +5,9 @@
     POST /v1/models/M:classify  {"examples": [row, …], "context": row} → {"result": [[[label, score], …], …]}
     POST /v1/models/M:regress   the same → {"result": [value, …]}
 
-Rows and columns are read by `functions.predictor.rows`, examples by `.examples`. With one output a prediction is bare,
-with several it is an object by name; texts of an output whose name ends in `_bytes` are {"b64": …}. NaN and infinities
-are answered in kind: as bare tokens (`.tokens`) to a request that held one, as null to any other.
+`functions.predictor.wire` reads rows and columns (`rows`) and examples (`examples`). With one output a prediction is
+bare, with several it is an object by name; texts of an output whose name ends in `_bytes` are {"b64": …}. NaN and
+infinities are answered in kind: as bare tokens (`tokens`) to a request that held one, as null to any other.
 Source: tensorflow.org/tfx/serving/api_rest; tensorflow_serving/util/json_tensor.cc; kserve
 python/kserve/kserve/protocol/rest/v1_endpoints.py.
 """
@@ -23,7 +23,6 @@ from typing import Any
 import orjson
 
 from functions.package import Signature, TensorSpec
-from functions.predictor import examples, rows, tokens
 from functions.predictor.answers import (
     BAD_REQUEST,
     UNSUPPORTED,
@@ -38,6 +37,7 @@ from functions.predictor.answers import (
 from functions.predictor.catalog import Catalog, Entry, Prediction, Query, Served
 from functions.predictor.reply_as import EVENT_HEADER, EVENT_KEY
 from functions.predictor.routes import Route
+from functions.predictor.wire import examples, rows, tokens
 from functions.tensors import Array
 
 # Source: tensorflow/core/framework/types.proto

@@ -16,7 +16,6 @@ from typing import Any
 import orjson
 
 from functions.package import TensorSpec
-from functions.predictor import binary, infer_request
 from functions.predictor.answers import (
     UNAVAILABLE,
     Answer,
@@ -28,13 +27,10 @@ from functions.predictor.answers import (
 from functions.predictor.catalog import Catalog, Prediction, Served
 from functions.predictor.reply_as import EVENT_HEADER, EVENT_KEY
 from functions.predictor.routes import Route
+from functions.predictor.wire import binary, infer_request
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")  # by Triton's names
 PLATFORM = "onnxruntime_onnx"  # Triton's word for an ONNX model
-
-# For whoever speaks V2 in another way than REST: events, gRPC.
-decode, UNSUPPORTED_PARAMETERS = infer_request.decode, infer_request.UNSUPPORTED_PARAMETERS
-MAX_RANK, MAX_ROWS = infer_request.MAX_RANK, infer_request.MAX_ROWS
 
 _BINARY_HEADER = "HTTP_" + binary.HEADER.upper().replace("-", "_")
 _NONE: Mapping[str, Any] = {}
@@ -50,7 +46,7 @@ def infer(served: Served, body: bytes, environ: Environ) -> Answer:
         from functions.predictor import cloudevents
 
         return cloudevents.answer(served, body, environ)
-    query = decode(served.signature, request, raw)
+    query = infer_request.decode(served.signature, request, raw)
     return answer(served, served.predict(query, began, told=not is_probe(environ)), request)
 
 

@@ -21,8 +21,8 @@ from werkzeug.test import Client
 
 from functions.model import Model
 from functions.predictor.app import App
-from functions.predictor.bodies import Bodies
 from functions.predictor.catalog import Catalog, Served
+from functions.predictor.wire.bodies import Bodies
 from tests.functions import packages
 
 MODEL, VERSION = "flights", packages.VERSION

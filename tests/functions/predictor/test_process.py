@@ -389,7 +389,8 @@ def test_a_setting_that_cannot_work_ends_the_start_with_its_key(tmp_path: Path, 
 def test_a_question_that_comes_too_early_is_refused_without_making_the_start_longer() -> None:
     code = (
         "import sys\n"
-        "from functions.predictor import app, bodies, catalog\n"
+        "from functions.predictor import app, catalog\n"
+        "from functions.predictor.wire import bodies\n"
         "from werkzeug.test import Client\n"
         "app = app.App(catalog.Catalog([('flights', 'v1')]), bodies.Bodies(1000))\n"
         "before = set(sys.modules)\n"
@@ -403,7 +404,7 @@ def test_a_question_that_comes_too_early_is_refused_without_making_the_start_lon
 def test_it_serves_without_a_training_library_a_kubernetes_client_or_flask(store: str) -> None:
     """Flask comes with the first request that is neither prediction nor probe, CloudEvents with the first event."""
     code = (
-        "import sys, functions.predictor.__main__, functions.predictor.sampler, functions.predictor.protocols\n"
+        "import sys, functions.predictor.__main__, functions.predictor.outbox.sampler, functions.predictor.protocols\n"
         "heavy = {'flask', 'cloudevents', 'sklearn', 'tensorflow', 'onnx', 'pandas', 'kubernetes', 'fsspec'}\n"
         "list(functions.predictor.protocols.routes())\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"

@@ -11,9 +11,9 @@ import pytest
 from werkzeug.test import Client
 
 from functions.model import Model
-from functions.predictor import rows
 from functions.predictor.answers import Refusal
 from functions.predictor.protocols import v1
+from functions.predictor.wire import rows
 from tests.functions import packages
 from tests.functions.predictor import predictors
 

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper
 from werkzeug.test import Client, TestResponse
 
 from functions import tensors
-from functions.predictor import binary
+from functions.predictor.wire import binary
 from tests.functions.predictor import predictors
 
 INFER = "/v2/models/flights/infer"

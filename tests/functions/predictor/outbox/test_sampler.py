@@ -1,4 +1,4 @@
-"""functions.predictor.sampler: at the rate, never in the way."""
+"""functions.predictor.outbox.sampler: at the rate, never in the way."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from eventing.errors import RetryLater
 from functions.model import Model
-from functions.predictor import made
 from functions.predictor.catalog import Prediction, Query, Served
-from functions.predictor.sampler import MAX_ROWS, QUEUE_LENGTH, Sampler
+from functions.predictor.outbox import made
+from functions.predictor.outbox.sampler import MAX_ROWS, QUEUE_LENGTH, Sampler
 from monitoring import predictions
 from tests.functions import packages
 from tests.functions.predictor import predictors

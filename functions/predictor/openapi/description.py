@@ -12,9 +12,10 @@ from typing import Any
 
 from eventing import contract
 from functions.package import Signature
-from functions.predictor import examples, schemas
 from functions.predictor.catalog import Served
-from functions.predictor.schemas import Schema
+from functions.predictor.openapi import schemas
+from functions.predictor.openapi.schemas import Schema
+from functions.predictor.wire import examples
 
 JSON = "application/json"
 _STRUCTURED = "application/cloudevents+json"

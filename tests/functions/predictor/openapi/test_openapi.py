@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from werkzeug.test import Client
 
 from functions.model import Model, Signature, TensorSpec
-from functions.predictor import schemas
 from functions.predictor.catalog import Catalog, Served
+from functions.predictor.openapi import schemas
 from functions.predictor.protocols import openapi
 from functions.store import Store
 from tests.functions import packages
@@ -194,7 +194,7 @@ def test_nothing_of_it_is_imported_before_somebody_asks() -> None:
     code = (
         "import sys, functions.predictor.protocols as protocols\n"
         "list(protocols.routes())\n"
-        "late = {'functions.predictor.description', 'functions.predictor.schemas', 'functions.predictor.try_page'}\n"
+        "late = {f'functions.predictor.openapi.{name}' for name in ('description', 'schemas', 'try_page')}\n"
         "sys.exit(', '.join(sorted((late | {'flask_swagger_ui', 'flask'}) & set(sys.modules))) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -13,9 +13,9 @@ from typing import Any
 
 from functions import tensors
 from functions.package import Signature, TensorSpec
-from functions.predictor import binary
 from functions.predictor.answers import BAD_REQUEST, UNSUPPORTED, Refusal, misfit
 from functions.predictor.catalog import Query
+from functions.predictor.wire import binary
 from functions.tensors import Array
 
 MAX_RANK = 32

@@ -13,9 +13,9 @@ import orjson
 
 from eventing import contract, sender
 from eventing.errors import Rejected
-from functions.predictor import examples
 from functions.predictor.catalog import Prediction, Served
 from functions.predictor.protocols import v1
+from functions.predictor.wire import examples
 from functions.tensors import Array
 
 # Room for everything else in the data: names, version, revision, latency.

@@ -1,4 +1,4 @@
-"""functions.predictor.binary: tensors as the bytes that Triton's clients send, and every way they may lie."""
+"""functions.predictor.wire.binary: tensors as the bytes that Triton's clients send, and every way they may lie."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from functions import tensors
 from functions.package import TensorSpec
-from functions.predictor import binary
 from functions.predictor.answers import Refusal
+from functions.predictor.wire import binary
 
 ONNX_TYPES = {datatype: onnx_type for onnx_type, datatype in tensors.DATATYPES.items()}
 NUMBERS = [datatype for datatype in tensors.DTYPES if datatype != "BYTES"]

@@ -1,4 +1,4 @@
-"""functions.predictor.bodies: what a body may weigh, and what it may be packed in."""
+"""functions.predictor.wire.bodies: what a body may weigh, and what it may be packed in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.predictor.answers import Answer, Refusal
-from functions.predictor.bodies import MAX_ENCODINGS, MAX_MEMBERS, Bodies
+from functions.predictor.wire.bodies import MAX_ENCODINGS, MAX_MEMBERS, Bodies
 
 LIMIT = 10_000
 BODIES = Bodies(LIMIT)

@@ -1,4 +1,4 @@
-"""functions.predictor.failures: each reason once, never in the way."""
+"""functions.predictor.outbox.failures: each reason once, never in the way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from eventing.contract import ModelFailed
 from eventing.errors import RetryLater
-from functions.predictor.failures import MAX_REASON, QUEUE_LENGTH, Failures
+from functions.predictor.outbox.failures import MAX_REASON, QUEUE_LENGTH, Failures
 from tests.functions.predictor import predictors
 
 

@@ -101,7 +101,7 @@ def of(settings: Settings, stopping: threading.Event) -> Failures | None:
 
     def open_teller() -> Tell:
         from eventing import contract, sender
-        from functions.predictor import made
+        from functions.predictor.outbox import made
 
         door = sender.Sender(sink, sleep=stopping.wait)
         source = made.source(settings.instance)

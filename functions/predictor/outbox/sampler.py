@@ -93,7 +93,7 @@ def of(settings: Settings) -> Sampler | None:
         return None
 
     def open_teller() -> Tell:
-        from functions.predictor import made  # the imports of events and HTTP, when the first answer is out
+        from functions.predictor.outbox import made  # the imports of events and HTTP, when the first answer is out
 
         return made.Teller(sink, settings.instance)
 

@@ -16,9 +16,9 @@ import orjson
 
 from functions import tensors
 from functions.package import Signature
-from functions.predictor import rows, tokens
 from functions.predictor.answers import UNSUPPORTED, Answer, Environ, Refusal, is_probe, misfit, parse
 from functions.predictor.catalog import Prediction, Query, Served
+from functions.predictor.wire import rows, tokens
 
 PROBABILITIES = "probabilities"  # the output with a score for each class, one column each
 # A package has one signature; clients call it by these, and by the method that they ask for.

@@ -1,0 +1,1 @@
+"""A model's OpenAPI document, and the page over it."""
