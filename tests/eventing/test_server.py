@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import http.client
+import platform
 import signal
 import time
 import urllib.parse
@@ -17,6 +19,7 @@ from eventing.errors import Misconfigured
 from tests.eventing import serving
 
 ECHO = "tests.eventing.serving"
+TGKILL = {"x86_64": 234, "aarch64": 131}.get(platform.machine(), 234)  # older C libraries name it not
 
 
 def test_what_is_in_flight_is_answered_after_sigterm_and_the_exit_is_0() -> None:
@@ -28,6 +31,28 @@ def test_what_is_in_flight_is_answered_after_sigterm_and_the_exit_is_0() -> None
         child.send_signal(signal.SIGTERM)  # an impatient second one changes nothing
         assert [a.result()[0] for a in answers] == [200] * 4
         assert child.wait(30) == 0
+
+
+def test_a_signal_ends_it_whichever_thread_the_system_gives_it_to() -> None:
+    with serving.process(ECHO) as (child, url):
+        assert serving.ask(url, "echo", id="1")[0] == 200
+        tasks = [int(task.name) for task in Path(f"/proc/{child.pid}/task").iterdir()]
+        other = next(task for task in tasks if task != child.pid)
+        assert ctypes.CDLL(None, use_errno=True).syscall(TGKILL, child.pid, other, signal.SIGTERM) == 0
+        assert child.wait(30) == 0
+
+
+@pytest.mark.parametrize(("size", "kept"), [(2_000, True), (200_000, False)])
+def test_a_refused_body_leaves_the_connection_usable_or_closes_it_in_words(size: int, kept: bool) -> None:
+    with serving.process(ECHO) as (_, url):
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=30)
+        for _ in range(20):
+            connection.request("POST", "/nowhere", b"x" * size)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 404
+            assert (answer.headers.get("Connection") == "close") is not kept
+        connection.close()
 
 
 def test_an_idle_connection_does_not_hold_up_the_end() -> None:
