@@ -13,7 +13,12 @@ from tests.end_to_end.conftest import Open
 from tests.end_to_end.house import ENDS, House, trained, until
 
 MODEL = "weather"
-DRIFT = {"HEADRACE_DRIFT_WINDOW_ROWS": "200", "HEADRACE_DRIFT_MIN_ROWS": "100"}
+# Every answer is told: how many are by default depends on how fast they are asked for.
+DRIFT = {
+    "HEADRACE_DRIFT_WINDOW_ROWS": "200",
+    "HEADRACE_DRIFT_MIN_ROWS": "100",
+    "HEADRACE_PREDICTION_SAMPLES_PER_S": "1000",
+}
 ROWS = 20  # a request
 
 
