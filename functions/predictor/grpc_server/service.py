@@ -40,7 +40,6 @@ STATUSES = {
 }
 # A status travels in the trailers, of which a client takes 8 KiB in all; a longer one would reach it as another error.
 MAX_MESSAGE_BYTES = 6000
-GONE_AFTER_S = 1.0  # nobody hears it, but the count of outcomes
 PROBE = predictions.PROBE_HEADER.lower()
 
 Call = Callable[[Any, grpc.ServicerContext], Message]

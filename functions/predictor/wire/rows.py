@@ -14,9 +14,9 @@ from typing import Any
 from functions import tensors
 from functions.package import Signature, TensorSpec
 from functions.predictor.answers import ranges
+from functions.predictor.wire.infer_request import MAX_ROWS
 from functions.tensors import Array
 
-MAX_ROWS = 1_000_000  # of one request, as over V2: more is a job for a batch, and would keep everybody else waiting
 # Rows that do not fit, and kinds of misfit, after which nobody looks for more: a million `{}` would take 12 s.
 MAX_BROKEN, MAX_MISFITS = 10_000, 100
 _TABLE = TensorSpec("table", "FP32", "tensor(float)", (-1, -1, 1))  # columns of numbers, read as one tensor
