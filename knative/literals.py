@@ -27,10 +27,14 @@ _UNITS = {
     "m": 60 * SECOND,
     "h": 3600 * SECOND,
 }
-_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
-_HEX_FLOAT = re.compile(r"[+-]?0[xX](_?[0-9a-fA-F])*\.?([0-9a-fA-F](_?[0-9a-fA-F])*)?[pP][+-]?[0-9]+", re.ASCII)
+# An underscore stands between digits; in hexadecimal also right behind the prefix. Go's integers of base 10 have none.
+_FLOAT = re.compile(
+    r"[+-]?([0-9](_?[0-9])*\.?([0-9](_?[0-9])*)?|\.[0-9](_?[0-9])*)([eE][+-]?[0-9](_?[0-9])*)?", re.ASCII
+)
+_HEX_FLOAT = re.compile(
+    r"[+-]?0[xX](_?[0-9a-fA-F])*\.?([0-9a-fA-F](_?[0-9a-fA-F])*)?[pP][+-]?[0-9](_?[0-9])*", re.ASCII
+)
 _INFINITY = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE | re.ASCII)
-_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _DURATION = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
@@ -44,25 +48,36 @@ def parse_float(text: str) -> float:
     """The float64 that strconv.ParseFloat reads. Raises ValueError for another syntax or an overflow."""
     if _FLOAT.fullmatch(text):
         value = float(text)
-        if math.isinf(value):
-            raise ValueError(f"{text!r} is out of float64's range")
-        return value
-    if _HEX_FLOAT.fullmatch(text):
-        return float.fromhex(text.replace("_", ""))
-    if _INFINITY.fullmatch(text):
+    elif _HEX_FLOAT.fullmatch(text):
+        try:
+            return float.fromhex(text.replace("_", ""))
+        except OverflowError:
+            value = math.inf
+    elif _INFINITY.fullmatch(text):
         return -math.inf if text[0] == "-" else math.inf
-    if text.lower() == "nan":  # unsigned only
+    elif text.lower() == "nan" and text.isascii():  # unsigned only
         return math.nan
-    raise ValueError(f"{text!r} is not a number")
+    else:
+        raise ValueError(f"{text!r} is not a number")
+    if math.isinf(value):
+        raise ValueError(f"{text!r} is out of float64's range")
+    return value
 
 
 def parse_int(text: str, limit: int = INT32_MAX) -> int:
     """The whole number that strconv.ParseInt reads. Raises OutOfRange beyond -limit-1..limit, ValueError for other
     text.
     """
-    if not _INTEGER.fullmatch(text):
-        raise ValueError(f"{text!r} is not a whole number")
-    value = int(text) if len(text) < 40 else limit + 1  # int() of thousands of digits is slow and refused by Python
+    negative, digits = text[:1] == "-", text[1:] if text[:1] in ("+", "-") else text
+    value = 0
+    # From left to right as Go does: of a letter and a digit too many, the one that comes first is told.
+    for digit in digits or "?":
+        if not "0" <= digit <= "9":
+            raise ValueError(f"{text!r} is not a whole number")
+        value = value * 10 + int(digit)
+        if value > 2 * limit + 1:
+            raise OutOfRange(f"{text!r} is out of range")
+    value = -value if negative else value
     if not -limit - 1 <= value <= limit:
         raise OutOfRange(f"{text!r} is out of range")
     return value
@@ -85,18 +100,25 @@ def parse_duration(text: str) -> int:
     total, at = 0, 0
     while at < len(rest):
         match = _DURATION.match(rest, at)
-        if match is None or not (match[1] or match[2]):
+        if match is None or not (match[1] or match[2]) or len(match[1].lstrip("0")) > 19:
             raise ValueError(f"{text!r} is not a duration")
         unit = _UNITS[match[3]]
-        total += int(match[1] or "0") * unit
-        if match[2]:
-            # Go keeps 18 digits of the fraction, multiplies as float64 and cuts off.
-            digits = match[2][:18]
-            total += int(float(int(digits)) * (float(unit) / 10.0 ** len(digits)))
+        total += int(match[1] or "0") * unit + _fraction(match[2] or "", unit)
         at = match.end()
-    if not rest or total > INT64_MAX:
+    if not rest or total > INT64_MAX + negative:
         raise ValueError(f"{text!r} is not a duration")
     return -total if negative else total
+
+
+def _fraction(digits: str, unit: int) -> int:
+    """Nanoseconds of the digits behind the point: as many as an int64 holds, times a float64, cut off."""
+    value, scale = 0, 1.0
+    for digit in digits:
+        longer = value * 10 + int(digit)
+        if value > INT64_MAX // 10 or longer > INT64_MAX + 1:
+            break
+        value, scale = longer, scale * 10
+    return int(float(value) * (float(unit) / scale))
 
 
 def format_duration(nanoseconds: int) -> str:

@@ -122,7 +122,7 @@ class Config:
                 continue
             parse = parse_duration if field.name.endswith("_ns") else _PARSERS[type(field.default)]
             try:
-                seen[field.name] = parse(data[key].strip())
+                seen[field.name] = parse(data[key])
             except ValueError as e:
                 kind = "a duration" if field.name.endswith("_ns") else type(field.default).__name__
                 raise Misconfigured(f"config-autoscaler {key}", data[key], kind) from e
@@ -174,7 +174,7 @@ class Config:
 
 
 _PARSERS: dict[type, Callable[[str], object]] = {
-    str: str,
+    str: str.strip,  # texts alone: a number with a blank beside it is refused
     bool: parse_bool,
     int: parse_int,
     float: parse_float,
