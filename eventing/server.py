@@ -6,13 +6,13 @@ Called from the `main()` of each function, the predictor among them; `eventing.w
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from eventing.errors import Misconfigured
+from eventing.signals import Signals
 from eventing.worker import BACKLOG, Direct, Worker
 
 BLOCKING_THREADS = 8  # requests handled at once; more wait in order
@@ -46,7 +46,7 @@ def serve(
         raise Misconfigured("PORT", port, f"a port that is free on {host} ({e.strerror})") from e
     bound = listener.getsockname()[1]
     drained = threading.Event()
-    signals = _Signals()
+    signals = Signals()
     worker = Worker(app, direct, listener, blocking_threads)
     worker.start(drained.set)
     log.info("listening on %s:%d", host, bound)
@@ -60,27 +60,3 @@ def serve(
     drained.wait()
     if on_drained:
         on_drained()
-
-
-class _Signals:
-    """SIGTERM and SIGINT, for a main thread that waits for them.
-
-    By a file descriptor: the system may give a signal to any thread, and Python calls a handler in the main thread
-    alone, once that runs. One that waits in a lock or a queue would sleep on.
-    """
-
-    def __init__(self) -> None:
-        self._waiting, self._woken = socket.socketpair()
-        self._woken.setblocking(False)
-        signal.set_wakeup_fd(self._woken.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, frame: None)
-
-    def next(self, within_s: float | None = None) -> str | None:
-        """The name of the next one, None where none comes in time."""
-        # 0 would mean not to wait at all, and an error.
-        self._waiting.settimeout(within_s if within_s is None else max(within_s, 0.001))
-        try:
-            return signal.Signals(self._waiting.recv(1)[0]).name
-        except TimeoutError:
-            return None

@@ -52,7 +52,7 @@ _CODES = {
     "FP16": "e", "FP32": "f", "FP64": "d", "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q",
     "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
 }  # fmt: skip
-_PACKED = {datatype: (code, DTYPES[datatype]) for datatype, code in _CODES.items()}
+_ONE = {datatype: struct.Struct(f"={code}").pack for datatype, code in _CODES.items()}
 _OBJECT = DTYPES["BYTES"]
 _BOOL, _STR, _LIST = frozenset((bool,)), frozenset((str,)), frozenset((list,))
 
@@ -77,7 +77,7 @@ def value_of(spec: TensorSpec, value: Any) -> Any:
     if datatype in FLOATS:
         if type(value) in (float, int, bool):
             try:
-                _packer(_CODES[datatype], 1)(value)
+                _ONE[datatype](value)
             except (struct.error, OverflowError):
                 raise ValueError(f"seen {seen(value)}, which is out of range; expected {expected(spec)}") from None
             return value
@@ -126,15 +126,13 @@ def array(spec: TensorSpec, values: Sequence[Any], shape: tuple[int, ...], fault
     Each fault is a sentence in `faults`, of single values the first five; the array is then of no use.
     """
     flat = _unnested(values, shape) if values and type(values[0]) is list else values
-    count = math.prod(shape)
+    count, dtype, pack = _form(spec.datatype, shape)
     if flat is None or len(flat) != count:
         return _judged(spec, values, shape, faults)
     # Where every value fits, in passes that C makes; what does not is looked at one by one.
-    packed = _PACKED.get(spec.datatype)
-    if packed is not None:
-        code, dtype = packed
+    if pack is not None:
         try:
-            return np.ndarray(shape, dtype, _packer(code, count)(*flat))
+            return np.ndarray(shape, dtype, pack(*flat))
         except (struct.error, OverflowError):
             # Missing numbers are common, and no reason to look at each value on its own.
             if spec.datatype in FLOATS and None in flat:
@@ -171,9 +169,11 @@ def _judged(spec: TensorSpec, values: Sequence[Any], shape: tuple[int, ...], fau
 
 
 @functools.lru_cache(maxsize=1024)
-def _packer(code: str, count: int) -> Callable[..., bytes]:
+def _form(datatype: str, shape: tuple[int, ...]) -> tuple[int, np.dtype[Any], Callable[..., bytes] | None]:
+    """How many values a tensor has, of what dtype, and what packs them where they are numbers."""
+    count, code = math.prod(shape), _CODES.get(datatype)
     # "=": standard sizes, and with them a check that a number is in range, which native floats go without.
-    return struct.Struct(f"={count}{code}").pack
+    return count, DTYPES[datatype], None if code is None else struct.Struct(f"={count}{code}").pack
 
 
 def _unnested(values: Sequence[Any], shape: tuple[int, ...]) -> Sequence[Any] | None:

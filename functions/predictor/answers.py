@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -32,7 +32,9 @@ JSON_CONTENT_TYPE = "application/json"
 MAX_FAULTS = 20  # enough to mend a request by; the rest is counted
 MAX_NAMES, MAX_RANGES = 40, 8  # of inputs, of rows in one fault
 
-_PROBE = "HTTP_" + predictions.PROBE_HEADER.upper().replace("-", "_")
+PROBE: Final = "HTTP_" + predictions.PROBE_HEADER.upper().replace("-", "_")
+"""The key of a request by which somebody asks only to see how the model answers: the drift watch must not learn of it.
+"""
 
 Environ = Mapping[str, Any]
 """The WSGI environment of a request."""
@@ -89,11 +91,6 @@ def ranges(rows: Sequence[int]) -> str:
         words.append(f"{rest} more")
     told = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
     return f"row{'s' if len(rows) > 1 else ''} {told}"
-
-
-def is_probe(environ: Environ) -> bool:
-    """Whether somebody asks only to see how the model answers: what the drift watch must not learn from."""
-    return _PROBE in environ
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:

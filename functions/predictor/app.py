@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from eventing.errors import Rejected, RetryLater
 from functions.predictor import protocols
 from functions.predictor.admission import Admission, Places
-from functions.predictor.answers import FAILED, UNAVAILABLE, Answer, Environ, Refusal, is_probe, refused
+from functions.predictor.answers import FAILED, PROBE, UNAVAILABLE, Answer, Environ, Refusal, refused
 from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Served
 from functions.predictor.protocols import health
 from functions.predictor.routes import Route, view
-from functions.predictor.wire.bodies import Bodies
+from functions.predictor.wire.bodies import ACCEPT_ENCODING, Bodies
 from monitoring import predictions
 
 if TYPE_CHECKING:
@@ -103,19 +103,21 @@ class App:
     def _call(self, protocol: str, route: Route, served: Served) -> Call:
         """What answers the predictions of one version over one protocol."""
         handle, meter = route.handle, served.statistics.meter(protocol)
-        bodies, requests = self._bodies, self._requests
+        begin, end = meter.begin, meter.end
+        take, leave = self._requests.take, self._requests.leave
+        read, encode = self._bodies.read, self._bodies.encode
 
         def predict(environ: Environ) -> Answer:
             """One prediction, counted; every failure of it as an answer."""
-            began = meter.begin()
+            began = begin()
             outcome = predictions.FAILED
             try:
                 # Before the body is read: what is refused must not take memory first.
-                requests.take()
+                take()
                 try:
-                    answer = handle(served, bodies.read(environ), environ)
+                    answer = handle(served, read(environ), environ)
                 finally:
-                    requests.leave()
+                    leave()
                 outcome = predictions.DONE
             except (Refusal, Rejected, RetryLater) as e:
                 outcome = predictions.RETRY_LATER if isinstance(e, RetryLater) else predictions.REJECTED
@@ -124,8 +126,8 @@ class App:
                 log.exception("a prediction by %s %s failed", served.name, served.version)
                 answer = Refusal(FAILED, f"inference failed: {type(e).__name__}; see the predictor's log").answer()
             finally:
-                meter.end(began, outcome, is_probe(environ))
-            return bodies.encode(answer, environ)
+                end(began, outcome, PROBE in environ)
+            return encode(answer, environ) if ACCEPT_ENCODING in environ else answer
 
         return predict
 

@@ -22,7 +22,6 @@ from functions.predictor.statistics import PREDICTIONS
 if TYPE_CHECKING:
     # numpy and onnxruntime are imported by `start`, after the port is open.
     from functions.model import Model
-    from functions.package import Signature
     from functions.predictor.batcher import Batcher
     from functions.tensors import Array
 
@@ -88,18 +87,16 @@ class Served:
         self.name = name
         self.version = version
         self.model = model
+        self.signature = model.signature
         self.revision = revision
         self.statistics = PREDICTIONS.of(name)
         self.reply_as = ReplyAs()
         self._tell = tell
         self._inferences = inferences
         self._batcher = batcher
+        self._quick = inferences is None and batcher is None
         self.answered_once: Callable[[], object] | None = None
         """Called after the first prediction, once."""
-
-    @property
-    def signature(self) -> Signature:
-        return self.model.signature
 
     def predict(
         self, query: Query, began: float, *, told: bool = True, wanted: Callable[[], bool] | None = None
@@ -111,23 +108,13 @@ class Served:
         RetryLater when the turn does not come in time, or nobody waits.
         """
         start = time.perf_counter()
-        queue_s = 0.0
-        if self._batcher is not None:
-            _check(wanted)
-            outputs, queue_s = self._batcher.infer(query)
-        elif self._inferences is not None:
-            self._inferences.take()
-            try:
-                _check(wanted)
-                queue_s = time.perf_counter() - start
-                outputs = self.model.infer(query.inputs, query.outputs)
-            finally:
-                self._inferences.leave()
+        outputs: Mapping[str, Array]
+        if wanted is None and self._quick:
+            outputs, queue_s = self.model.infer(query.inputs, query.outputs), 0.0
         else:
-            _check(wanted)
-            outputs = self.model.infer(query.inputs, query.outputs)
+            outputs, queue_s = self._in_turn(query, start, wanted)
         end = time.perf_counter()
-        self.statistics.executed(query.rows, start - began, end - start - queue_s, queue_s)
+        self.statistics.executed(query.rows, began, queue_s, start, end)
         prediction = Prediction(query, outputs, (end - began) * 1000)
         if told and self._tell is not None:
             self._tell(self, prediction)
@@ -136,6 +123,24 @@ class Served:
             if announce is not None:
                 announce()
         return prediction
+
+    def _in_turn(
+        self, query: Query, start: float, wanted: Callable[[], bool] | None
+    ) -> tuple[Mapping[str, Array], float]:
+        """The model's answer, and the seconds that `query` waited for its turn."""
+        if self._batcher is not None:
+            _check(wanted)
+            return self._batcher.infer(query)
+        if self._inferences is None:
+            _check(wanted)
+            return self.model.infer(query.inputs, query.outputs), 0.0
+        self._inferences.take()
+        try:
+            _check(wanted)
+            queue_s = time.perf_counter() - start
+            return self.model.infer(query.inputs, query.outputs), queue_s
+        finally:
+            self._inferences.leave()
 
 
 def _check(wanted: Callable[[], bool] | None) -> None:

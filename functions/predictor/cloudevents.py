@@ -23,7 +23,7 @@ from cloudevents.core.v1.event import CloudEvent
 from eventing import binding, contract, sender
 from eventing.errors import Rejected, RetryLater
 from functions.predictor import answers
-from functions.predictor.answers import JSON_CONTENT_TYPE, NOT_FOUND, Answer, Environ, Refusal, is_probe, json_answer
+from functions.predictor.answers import JSON_CONTENT_TYPE, NOT_FOUND, PROBE, Answer, Environ, Refusal, json_answer
 from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Prediction, Query, Served
 from functions.predictor.outbox import made
 from functions.predictor.protocols import v1, v2
@@ -64,7 +64,7 @@ def answer(served: Served, body: bytes, environ: Environ) -> Answer:
         events = binding.receive({name: value for name, value in headers.items() if value}, body)
         if len(events) != 1:
             raise Rejected(f"a batch of {len(events)} events; expected one here, or the batch at '/'")
-        reply = _response(served, events[0], told=not is_probe(environ))
+        reply = _response(served, events[0], told=PROBE not in environ)
     except Rejected as e:
         raise Refusal(UNPROCESSABLE, str(e)) from e
     message = binding.to_structured(reply) if binding.mode(headers) else binding.to_binary(reply)

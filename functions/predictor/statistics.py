@@ -1,7 +1,8 @@
 """Counts and times of predictions: one set of numbers per served version, read as metrics and as V2's statistics.
 
-Plain numbers under one lock, made into samples only when somebody asks: prometheus_client's own counters would cost a
-request of one row more than its inference does.
+Plain numbers, made into samples only when somebody asks: prometheus_client's own counters would cost a request of one
+row more than its inference does. A request only adds an entry to a deque, which any thread may without a lock; entries
+are summed up when there are many, or when somebody asks.
 
 Source: Triton's statistics extension, github.com/triton-inference-server/server, docs/protocol/extension_statistics.md.
 """
@@ -11,80 +12,59 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from functions.predictor.tallies import Inferences, Requests
 from monitoring import predictions
-from monitoring.predictions import REQUEST_SECONDS
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-
-class Durations:
-    """A histogram with the bounds of REQUEST_SECONDS; whoever adds to it holds a lock."""
-
-    __slots__ = ("buckets", "total_s")
-
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(REQUEST_SECONDS) + 1)
-        self.total_s = 0.0
-
-    def add(self, other: Durations) -> None:
-        self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
-        self.total_s += other.total_s
-
-    def cumulated(self) -> list[tuple[str, float]]:
-        """Each upper bound with the count of all at or below it."""
-        pairs, below = [], 0
-        for bound, inside in zip((*map(str, map(float, REQUEST_SECONDS)), "+Inf"), self.buckets, strict=True):
-            below += inside
-            pairs.append((bound, float(below)))
-        return pairs
+SETTLE_AT = 256  # entries: summed up within 0.1 ms, and a few KiB until then
 
 
 class Meter:
     """Rate, errors and duration of the requests to one version over one protocol. Any thread may count."""
 
-    __slots__ = ("_lock", "durations", "failed_s", "in_flight", "last_ms", "outcomes", "probes")
+    __slots__ = ("_ended", "_flying", "_lock", "_requests")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.in_flight = 0
-        self.durations = Durations()
-        self.failed_s = 0.0
-        self.last_ms = 0
-        self.outcomes = dict.fromkeys(predictions.OUTCOMES, 0)
-        self.probes = dict.fromkeys(predictions.OUTCOMES, 0)
+        self._flying: list[None] = []
+        self._ended: deque[tuple[float, str, bool]] = deque()
+        self._requests = Requests()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that were taken and are not answered yet."""
+        return len(self._flying)
 
     def begin(self) -> float:
         """A request is taken; `time.perf_counter()` of that."""
-        with self._lock:
-            self.in_flight += 1
+        self._flying.append(None)
         return time.perf_counter()
 
     def end(self, began: float, outcome: str, probe: bool) -> None:
         """It is answered. outcome: one of `predictions.OUTCOMES`."""
-        seconds = time.perf_counter() - began
-        bucket = bisect_left(REQUEST_SECONDS, seconds)
-        with self._lock:
-            self.in_flight -= 1
-            self.outcomes[outcome] += 1
-            self.durations.buckets[bucket] += 1
-            self.durations.total_s += seconds
-            if outcome != predictions.DONE:
-                self.failed_s += seconds
-            if probe:
-                self.probes[outcome] += 1
+        ended = self._ended
+        ended.append((time.perf_counter() - began, outcome, probe))
+        self._flying.pop()
+        if len(ended) >= SETTLE_AT:
+            with self._lock:
+                self._settle()
 
-    def add(self, other: Meter) -> None:
-        """Take over what `other` has counted."""
-        self.durations.add(other.durations)
-        self.failed_s += other.failed_s
-        for outcome in predictions.OUTCOMES:
-            self.outcomes[outcome] += other.outcomes[outcome]
-            self.probes[outcome] += other.probes[outcome]
+    def requests(self) -> Requests:
+        """All that have ended."""
+        with self._lock:
+            self._settle()
+            return Requests().add(self._requests)
+
+    def _settle(self) -> None:
+        count = self._requests.count
+        for _ in range(len(self._ended)):
+            count(*self._ended.popleft())
 
 
 class Statistics:
@@ -92,72 +72,98 @@ class Statistics:
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self.meters: dict[str, Meter] = {}
-        self.inferences = Durations()
-        self.rows = 0
-        self._executions = 0
-        self._decode_s = self._queue_s = self._compute_s = 0.0
-        self._last_s = 0.0
+        self._meters: dict[str, Meter] = {}
+        self._executed: deque[tuple[int, float, float, float]] = deque()
+        self._inferences = Inferences()
+        self._last: float | None = None
         self._lock = threading.Lock()
 
     def meter(self, protocol: str) -> Meter:
         """Who counts the requests over `protocol`."""
         with self._lock:
-            return self.meters.setdefault(protocol, Meter())
+            return self._meters.setdefault(protocol, Meter())
+
+    @property
+    def meters(self) -> dict[str, Meter]:
+        """By protocol, those that were asked for."""
+        with self._lock:
+            return dict(self._meters)
 
     @property
     def in_flight(self) -> int:
         """Requests that were taken and are not answered yet."""
-        return sum(meter.in_flight for meter in list(self.meters.values()))
+        return sum(meter.in_flight for meter in self.meters.values())
 
-    def executed(self, rows: int, decode_s: float, compute_s: float, queue_s: float = 0.0) -> None:
-        """The model answered one request of `rows` rows."""
-        bucket = bisect_left(REQUEST_SECONDS, compute_s)
+    def executed(self, rows: int, began: float, queued_s: float, start: float, end: float) -> None:
+        """The model answered one request of `rows` rows.
+
+        began, start, end: `time.perf_counter()` when it was taken, when it was decoded, when it was answered; queued_s
+        of the time after `start` it waited for its turn.
+        """
+        executed = self._executed
+        executed.append((rows, start - began, queued_s, end - start - queued_s))
+        self._last = end
+        if len(executed) >= SETTLE_AT:
+            with self._lock:
+                self._settle()
+
+    def inferences(self) -> Inferences:
+        """All that the model has answered."""
         with self._lock:
-            self.rows += rows
-            self._executions += 1
-            self._decode_s += decode_s
-            self._compute_s += compute_s
-            self._queue_s += queue_s
-            self._last_s = time.time()
-            self.inferences.buckets[bucket] += 1
-            self.inferences.total_s += compute_s
+            self._settle()
+            return Inferences().add(self._inferences)
 
-    def add(self, other: Statistics) -> None:
-        """Take over what `other` has counted."""
-        for protocol, meter in other.meters.items():
-            self.meter(protocol).add(meter)
-        self.rows += other.rows
-        self.inferences.add(other.inferences)
+    def _settle(self) -> None:
+        executed = self._inferences.executed
+        for _ in range(len(self._executed)):
+            executed(*self._executed.popleft())
 
     def to_json(self) -> dict[str, Any]:
         """`last_inference`, `inference_count`, `execution_count`, `inference_stats` and `batch_stats`."""
-        meters = list(self.meters.values())
-        done = sum(meter.outcomes[predictions.DONE] for meter in meters)
-        failed = sum(sum(meter.outcomes.values()) for meter in meters) - done
-        failed_s = sum(meter.failed_s for meter in meters)
-        done_s = sum(meter.durations.total_s for meter in meters) - failed_s
-        with self._lock:
-            output_s = max(0.0, done_s - self._queue_s - self._decode_s - self._compute_s)
-            times = {
-                "success": (done, done_s),
-                "fail": (failed, failed_s),
-                "queue": (self._executions, self._queue_s),
-                "compute_input": (self._executions, self._decode_s),
-                "compute_infer": (self._executions, self._compute_s),
-                "compute_output": (self._executions, output_s),
-                "cache_hit": (0, 0.0),
-                "cache_miss": (0, 0.0),
-            }
-            return {
-                "last_inference": int(self._last_s * 1000),
-                "inference_count": self.rows,
-                "execution_count": self._executions,
-                "inference_stats": {
-                    name: {"count": count, "ns": int(seconds * 1e9)} for name, (count, seconds) in times.items()
-                },
-                "batch_stats": [],
-            }
+        requests = Requests()
+        for meter in self.meters.values():
+            requests.add(meter.requests())
+        inferences, last = self.inferences(), self._last
+        done = requests.outcomes[predictions.DONE]
+        done_s = requests.durations.total_s - requests.failed_s
+        count, compute_s = inferences.count, inferences.durations.total_s
+        output_s = max(0.0, done_s - inferences.queue_s - inferences.decode_s - compute_s)
+        times = {
+            "success": (done, done_s),
+            "fail": (sum(requests.outcomes.values()) - done, requests.failed_s),
+            "queue": (count, inferences.queue_s),
+            "compute_input": (count, inferences.decode_s),
+            "compute_infer": (count, compute_s),
+            "compute_output": (count, output_s),
+            "cache_hit": (0, 0.0),
+            "cache_miss": (0, 0.0),
+        }
+        return {
+            "last_inference": 0 if last is None else int((time.time() - (time.perf_counter() - last)) * 1000),
+            "inference_count": inferences.rows,
+            "execution_count": count,
+            "inference_stats": {name: {"count": n, "ns": int(seconds * 1e9)} for name, (n, seconds) in times.items()},
+            "batch_stats": [],
+        }
+
+
+class Sums:
+    """The numbers of several versions of one model, together."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, Requests] = {}
+        self.inferences = Inferences()
+
+    def add(self, statistics: Statistics) -> None:
+        for protocol, meter in statistics.meters.items():
+            self.requests.setdefault(protocol, Requests()).add(meter.requests())
+        self.inferences.add(statistics.inferences())
+
+    def copy(self) -> Sums:
+        copied = Sums()
+        copied.requests = {protocol: Requests().add(requests) for protocol, requests in self.requests.items()}
+        copied.inferences.add(self.inferences)
+        return copied
 
 
 class Predictions:
@@ -166,7 +172,7 @@ class Predictions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._living: list[Statistics] = []
-        self._gone: dict[str, Statistics] = {}
+        self._gone: dict[str, Sums] = {}
 
     def of(self, model: str) -> Statistics:
         """The numbers of a version that becomes ready."""
@@ -180,7 +186,7 @@ class Predictions:
         with self._lock:
             if statistics in self._living:
                 self._living.remove(statistics)
-                self._gone.setdefault(statistics.model, Statistics(statistics.model)).add(statistics)
+                self._gone.setdefault(statistics.model, Sums()).add(statistics)
 
     def metrics(self) -> Iterable[Metric]:
         """By model, as prometheus_client writes them."""
@@ -196,28 +202,29 @@ class Predictions:
         rows = family(CounterMetricFamily, predictions.ROWS)
         inferences = family(HistogramMetricFamily, predictions.INFERENCE_DURATION)
         by_model, flying = self._sums()
-        for model, statistics in by_model.items():
-            rows.add_metric([model], statistics.rows)
-            inferences.add_metric([model], statistics.inferences.cumulated(), statistics.inferences.total_s)
+        for model, sums in by_model.items():
+            rows.add_metric([model], sums.inferences.rows)
+            inferred = sums.inferences.durations
+            inferences.add_metric([model], inferred.cumulated(), inferred.total_s)
             probed = dict.fromkeys(predictions.OUTCOMES, 0)
-            for protocol, meter in statistics.meters.items():
-                durations.add_metric([model, protocol], meter.durations.cumulated(), meter.durations.total_s)
-                in_progress.add_metric([model, protocol], flying[model, protocol])
-                for outcome, count in meter.outcomes.items():
+            for protocol, ended in sums.requests.items():
+                durations.add_metric([model, protocol], ended.durations.cumulated(), ended.durations.total_s)
+                in_progress.add_metric([model, protocol], flying.get((model, protocol), 0))
+                for outcome, count in ended.outcomes.items():
                     requests.add_metric([model, protocol, outcome], count)
-                    probed[outcome] += meter.probes[outcome]
+                    probed[outcome] += ended.probes[outcome]
             for outcome, count in probed.items():
                 probes.add_metric([model, outcome], count)
         return requests, durations, in_progress, probes, rows, inferences
 
-    def _sums(self) -> tuple[dict[str, Statistics], dict[tuple[str, str], int]]:
+    def _sums(self) -> tuple[dict[str, Sums], dict[tuple[str, str], int]]:
         """By model all that was counted, and by model and protocol what is in flight."""
-        by_model: dict[str, Statistics] = {}
         flying: dict[tuple[str, str], int] = {}
         with self._lock:
-            for statistics in (*self._gone.values(), *self._living):
-                by_model.setdefault(statistics.model, Statistics(statistics.model)).add(statistics)
-                for protocol, meter in list(statistics.meters.items()):
+            by_model = {model: sums.copy() for model, sums in self._gone.items()}
+            for statistics in self._living:
+                by_model.setdefault(statistics.model, Sums()).add(statistics)
+                for protocol, meter in statistics.meters.items():
                     key = (statistics.model, protocol)
                     flying[key] = flying.get(key, 0) + meter.in_flight
         return by_model, flying

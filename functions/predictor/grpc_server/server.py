@@ -7,15 +7,13 @@ Source: grpc.io, Python API, `grpc.server`; github.com/grpc/grpc, include/grpc/i
 from __future__ import annotations
 
 import logging
-import queue
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import grpc
 
 from eventing.errors import Misconfigured
+from eventing.signals import Signals
 
 ANSWER_S = 600.0  # for requests in flight, when the drain is over: the longest that Knative lets a request take
 MOST_BYTES = 2**31 - 1  # what an option of grpc's holds
@@ -58,16 +56,12 @@ def serve(
         bound = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as e:
         raise Misconfigured("PORT", port, f"a port that is free on {host}") from e
-    # Of all that may wake a thread, this alone may be called where a signal finds it.
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: signals.put(number))
+    signals = Signals()
     server.start()
     log.info("listening on %s:%d", host, bound)
     on_listening(bound)
-    log.info("%s: stopping", signal.Signals(signals.get()).name)
+    log.info("%s: stopping", signals.next())
     on_stopping()
-    with suppress(queue.Empty):
-        signals.get(timeout=drain_s)  # asked twice: whoever asks is in a hurry
+    signals.next(drain_s)  # asked twice: whoever asks is in a hurry
     server.stop(ANSWER_S).wait()
     on_drained()

@@ -17,10 +17,10 @@ import orjson
 
 from functions.package import TensorSpec
 from functions.predictor.answers import (
+    PROBE,
     UNAVAILABLE,
     Answer,
     Environ,
-    is_probe,
     json_answer,
     parse,
 )
@@ -47,7 +47,7 @@ def infer(served: Served, body: bytes, environ: Environ) -> Answer:
 
         return cloudevents.answer(served, body, environ)
     query = infer_request.decode(served.signature, request, raw)
-    return answer(served, served.predict(query, began, told=not is_probe(environ)), request)
+    return answer(served, served.predict(query, began, told=PROBE not in environ), request)
 
 
 def answer(served: Served, prediction: Prediction, request: Mapping[str, Any]) -> Answer:

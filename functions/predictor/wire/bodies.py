@@ -6,6 +6,7 @@ Source: RFC 9110 (Content-Encoding, Accept-Encoding), RFC 1950 and 1952.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from functions.predictor.answers import BAD_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA, Answer, Environ, Refusal
 
@@ -13,6 +14,8 @@ MIN_ENCODED_BYTES = 1024  # a smaller answer fits into one packet either way
 LEVEL = 1  # of deflate: numbers in text shrink to about half at any level, and the first costs a third of the default
 MAX_ENCODINGS = 3  # of one request: each is another pass over as many bytes as the limit allows
 MAX_MEMBERS = 16  # of one gzip stream; clients make one
+
+ACCEPT_ENCODING: Final = "HTTP_ACCEPT_ENCODING"
 
 _GZIP = 16 + 15  # zlib's windowBits for a gzip stream with the largest window
 _WINDOW_BITS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": 15}
@@ -30,9 +33,9 @@ class Bodies:
         broken one.
         """
         limit = self.max_bytes
-        length = environ.get("CONTENT_LENGTH") or environ.get("HTTP_CONTENT_LENGTH") or "0"
+        length = environ.get("CONTENT_LENGTH")
         # Refused before it is read where the length is told, else as soon as it is over the limit.
-        if not length.isdecimal() or int(length) > limit:
+        if length and (not length.isdecimal() or int(length) > limit):
             raise Refusal(TOO_LARGE, f"the body has {length:.20} bytes; at most {limit} are taken at once")
         body: bytes = environ["wsgi.input"].read(limit + 1)
         if len(body) > limit:
@@ -42,7 +45,7 @@ class Bodies:
 
     def encode(self, answer: Answer, environ: Environ) -> Answer:
         """The answer as the client accepts it."""
-        accepted = environ.get("HTTP_ACCEPT_ENCODING")
+        accepted = environ.get(ACCEPT_ENCODING)
         if accepted is None or len(answer.body) < MIN_ENCODED_BYTES:
             return answer
         headers = (*answer.headers, ("Vary", "Accept-Encoding"))

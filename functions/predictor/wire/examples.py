@@ -16,7 +16,7 @@ import orjson
 
 from functions import tensors
 from functions.package import Signature
-from functions.predictor.answers import UNSUPPORTED, Answer, Environ, Refusal, is_probe, misfit, parse
+from functions.predictor.answers import PROBE, UNSUPPORTED, Answer, Environ, Refusal, misfit, parse
 from functions.predictor.catalog import Prediction, Query, Served
 from functions.predictor.wire import rows, tokens
 
@@ -101,7 +101,7 @@ def check_signature_name(request: Mapping[str, Any], verb: str, faults: list[str
 def _answer(served: Served, body: bytes, environ: Environ, verb: str, result_of: Callable[[Prediction], Any]) -> Answer:
     began = time.perf_counter()
     query = decode(served.signature, parse(body), verb)
-    result = result_of(served.predict(query, began, told=not is_probe(environ)))
+    result = result_of(served.predict(query, began, told=PROBE not in environ))
     written = orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)
     if b"null" in written and tokens.stand_in(body):
         written = tokens.dumps(result)

@@ -16,6 +16,7 @@ from functions.package import Signature, TensorSpec
 from functions.predictor.answers import BAD_REQUEST, UNSUPPORTED, Refusal, misfit
 from functions.predictor.catalog import Query
 from functions.predictor.wire import binary
+from functions.predictor.wire.plans import per_signature
 from functions.tensors import Array
 
 MAX_RANK = 32
@@ -25,19 +26,14 @@ UNSUPPORTED_PARAMETERS = ("shared_memory_region", "classification")
 FLAGS = ("binary_data", "binary_data_output")
 
 _CHECKED_PARAMETERS = frozenset((*UNSUPPORTED_PARAMETERS, *FLAGS))
-_PLANS_KEPT = 256  # signatures; a process serves a few
 
 
 class Plan:
-    """What reading a request and writing its answer want to know of a signature, looked up once and not per request.
+    """Of the inputs what a request is compared with; of the outputs their `datatypes`, by name."""
 
-    datatypes: of the outputs, by name.
-    """
-
-    __slots__ = ("datatypes", "inputs", "signature")
+    __slots__ = ("datatypes", "inputs")
 
     def __init__(self, signature: Signature) -> None:
-        self.signature = signature
         # With its rank and the sizes of a row, as list and as tuple; rank -1, which no shape has, where more axes than
         # the batch's are open, or where that is not.
         self.inputs: dict[str, tuple[TensorSpec, int, list[int], tuple[int, ...]]] = {}
@@ -48,17 +44,7 @@ class Plan:
         self.datatypes = {spec.name: spec.datatype for spec in signature.outputs}
 
 
-_plans: dict[int, Plan] = {}
-
-
-def plan_of(signature: Signature) -> Plan:
-    # By identity: to hash a signature of thirty columns costs more than to read a request of one row.
-    plan = _plans.get(id(signature))
-    if plan is None or plan.signature is not signature:
-        if len(_plans) >= _PLANS_KEPT:
-            _plans.clear()
-        plan = _plans[id(signature)] = Plan(signature)
-    return plan
+plan_of = per_signature(Plan)
 
 
 def decode(signature: Signature, request: Mapping[str, Any], raw: binary.Raw | None = None) -> Query:

@@ -59,7 +59,7 @@ def test_what_is_too_much_at_once_is_told_at_once_and_the_rest_is_answered(tmp_p
         assert "2 requests are worked on or wait" in refused.get_json()["error"]
         model.go.set()
         assert [one.result().status_code for one in taken] == [200, 200]
-    assert served.statistics.meter("v1").outcomes[predictions.RETRY_LATER] == 1
+    assert served.statistics.meter("v1").requests().outcomes[predictions.RETRY_LATER] == 1
     assert client.post(PREDICT, json=ROW).status_code == 200
     assert (admission.requests.taken, admission.inferences.taken) == (0, 0)
 

@@ -116,11 +116,12 @@ def test_statistics_count_what_was_answered_and_what_was_not(package: Path) -> N
 
 def test_a_probe_is_counted_as_one(served: tuple[Door, Catalog]) -> None:
     door, catalog = served
-    probes, requests = _meter(catalog).probes, _meter(catalog).outcomes
-    before = probes[predictions.DONE], requests[predictions.DONE]
+    before = _meter(catalog).requests()
     door.call("ModelInfer", doors.question(), metadata=((predictions.PROBE_HEADER.lower(), "promoter"),))
     door.call("ModelInfer", doors.question())
-    assert (probes[predictions.DONE] - before[0], requests[predictions.DONE] - before[1]) == (1, 2)
+    after = _meter(catalog).requests()
+    assert after.probes[predictions.DONE] - before.probes[predictions.DONE] == 1
+    assert after.outcomes[predictions.DONE] - before.outcomes[predictions.DONE] == 2
 
 
 def test_what_is_asked_is_told_and_a_probe_is_not(package: Path) -> None:
@@ -284,7 +285,7 @@ def test_the_work_of_a_client_that_has_gone_is_dropped(
         first.join()
         until(lambda: _meter(catalog).in_flight == 0)
         assert slow.begun == 1
-        assert _meter(catalog).outcomes[predictions.RETRY_LATER] == 1
+        assert _meter(catalog).requests().outcomes[predictions.RETRY_LATER] == 1
         assert door.call("ModelInfer", doors.question()).outputs
         other.close()
 
