@@ -14,8 +14,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -283,17 +281,17 @@ class Store:
                 package.verify(target, digest)
                 return target
             except (FileNotFoundError, Rejected):
-                shutil.rmtree(target)  # damaged on this machine: the store's copy decides
+                files.remove_tree(target)  # damaged on this machine: the store's copy decides
         target.parent.mkdir(parents=True, exist_ok=True)
         files.sweep(target.parent)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=files.PART, dir=target.parent))
+        partial = files.partial_folder(target)
         try:
             for path in self._files.walk(home):
                 self._files.get(path, partial / PurePosixPath(path).name)
             if not target.is_dir():
                 partial.replace(target)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            files.remove_tree(partial, ignore_errors=True)
         return target
 
 

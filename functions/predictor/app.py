@@ -11,7 +11,6 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from eventing.errors import Rejected, RetryLater
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 Call = Callable[[Environ], Answer]
 
 log = logging.getLogger(__name__)
-
-_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 class App:
@@ -83,7 +80,7 @@ class App:
             return self._rest()(environ, start_response)
         length = str(len(answer.body))
         headers = [("Content-Type", answer.content_type), ("Content-Length", length), *answer.headers]
-        start_response(_STATUS_LINES[answer.status], headers)
+        start_response(_status_line(answer.status), headers)
         return [answer.body]
 
     def _make_table(self) -> None:
@@ -143,3 +140,10 @@ class App:
 
 def _show(route: Route, catalog: Catalog, environ: Environ) -> Answer:
     return view(route, catalog, {})
+
+
+@functools.cache
+def _status_line(status: int) -> str:
+    from http import HTTPStatus  # a millisecond; the server in front asks `direct`, and needs no line
+
+    return f"{status} {HTTPStatus(status).phrase}"

@@ -6,8 +6,11 @@ fetched, loaded and proved beside it, one after the other.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from functions.predictor.admission import Admission
@@ -63,8 +66,9 @@ class Process:
 
     def _start(self) -> None:
         try:
-            import functions.model  # noqa: F401 - numpy and onnxruntime: most of a cold start, hence not before
-            from functions.predictor.outbox import failures, sampler
+            with _uncollected():
+                import functions.model  # noqa: F401 - numpy and onnxruntime: most of a cold start, hence not before
+                from functions.predictor.outbox import failures, sampler
 
             self._phases.imported()
             self._sampler = self.repository.teller = sampler.of(self._settings)
@@ -74,3 +78,16 @@ class Process:
             log.exception("the predictor cannot start")
             for wanted in self._settings.models:
                 self.catalog.fails(wanted.name, wanted.version or "", f"the start failed: {type(e).__name__}: {e}")
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Imports within: what they make is for good, and to look for garbage in it takes 4 % of a cold start, and then a
+    millisecond of somebody's request each time again.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

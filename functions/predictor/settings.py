@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,8 +72,9 @@ class Settings:
     """HEADRACE_MAX_BODY_BYTES: the longest request; a longer one gets 413."""
     samples_per_s: float = 10.0
     """HEADRACE_PREDICTION_SAMPLES_PER_S: predictions over HTTP that are told to the sink each second; 0 for none."""
-    cache: Path = Path(tempfile.gettempdir()) / "headrace"
-    """HEADRACE_CACHE: folder for packages from a store that is not on this machine."""
+    cache: Path = Path("/tmp/headrace")
+    """HEADRACE_CACHE: folder for packages from a store that is not on this machine; `headrace` under TMPDIR, where that
+    is set."""
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """HEADRACE_MODEL_LABELS: by model, which version a label names, for TensorFlow Serving's clients."""
     model_control: bool = False
@@ -114,10 +114,16 @@ class Settings:
                 environ, "HEADRACE_MAX_BODY_BYTES", cls.max_body_bytes, 1024, 2 * 1024**3
             ),
             samples_per_s=settings.number(environ, "HEADRACE_PREDICTION_SAMPLES_PER_S", cls.samples_per_s, 0, 10_000),
-            cache=Path(environ["HEADRACE_CACHE"]) if environ.get("HEADRACE_CACHE") else cls.cache,
+            cache=_cache(environ),
             labels=_labels(environ, models),
             model_control=_switch(environ, CONTROL, default=bool(environ.get(MODELS, "").strip())),
         )
+
+
+def _cache(environ: Mapping[str, str]) -> Path:
+    if said := environ.get("HEADRACE_CACHE"):
+        return Path(said)
+    return Path(environ["TMPDIR"], "headrace") if environ.get("TMPDIR") else Settings.cache
 
 
 def _batching(environ: Mapping[str, str]) -> Mode:
