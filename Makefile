@@ -56,10 +56,9 @@ wheel: setup
 clean:
 	rm -rf $(VENV) $(FUNCTIONS) $(CLIENTS) dist build
 
-bench: setup ## what the platform costs while idle, what the loop adds to a bare training, and the predictor's speed
-	$(BIN)/python -m tests.bench.idle
-	$(BIN)/python -m tests.bench.loop
-	$(BIN)/python -m tests.bench.predictor
-	$(BIN)/python -m tests.bench.batching
-	$(BIN)/python -m tests.bench.sessions
-	$(BIN)/python -m tests.bench.swaps
+# Other servers to be measured beside: a folder with `peers`, which installs them, and `bench`, which asks them.
+PEERS ?= ../shared/bench
+
+bench: setup ## every benchmark, the peers beside it, into docs/benchmarks.md; a quarter of an hour
+	@[ ! -x $(PEERS)/peers ] || $(PEERS)/peers
+	$(BIN)/python -m tests.bench

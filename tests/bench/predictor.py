@@ -2,7 +2,8 @@
 
 One model for all, a forest of 100 trees on 30 numbers; each server alone on core 0, the load from core 1. Only the
 ratios between the rows of one run mean anything. Needs `wrk` and the peers of ../shared/bench (its `peers` installs
-them); what is not there is said and left out.
+them). Many rows at once are asked of the forest and of a logistic regression: what a server costs shows beside a model
+that costs nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +37,17 @@ BENCH_HOME = Path(os.environ.get("BENCH_HOME", Path.home() / ".cache" / "headrac
 MODEL, VERSION = "m", "v20260101-000000-000001"
 PORT = 9120
 ROWS = 64
-PEERS = ("bare", "flask_gunicorn", "kserve", "mlserver")
+PEERS = ("bare", "flask_gunicorn", "flask_granian", "fastapi", "kserve", "mlserver", "bentoml", "litserve", "pickle")
+LIGHT = """
+import sys
+from skl2onnx import to_onnx
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+x, y = load_breast_cancer(return_X_y=True)
+x = x.astype("float32")
+model = LogisticRegression(max_iter=5000).fit(x, y)
+sys.stdout.buffer.write(to_onnx(model, x[:1], options={id(model): {"zipmap": False}}).SerializeToString())
+"""  # run where the peers' model is made
 BASE_IMPORT = "import numpy, onnxruntime"
 
 
@@ -140,10 +151,11 @@ def one_row(environ: Mapping[str, str], peers: Sequence[str], seconds: int) -> l
     return table
 
 
-def many_rows(environ: Mapping[str, str], folder: Path, seconds: int) -> dict[str, float]:
-    """Rows per second of 64 x 30 numbers: ours in V2 binary and JSON, MLServer's in JSON."""
-    rng = np.random.default_rng(7)
-    rows = rng.uniform(0, 100, (ROWS, 30)).astype(np.float32)
+def many_rows(folder: Path, onnx: bytes, sample: Sequence[float], seconds: int) -> dict[str, float]:
+    """Rows per second of 64 x 30 numbers: ours in V2 binary and JSON, MLServer's in JSON, onnxruntime's alone."""
+    folder.mkdir()
+    environ = environment(store_of(onnx, sample, folder / "package"))
+    rows = np.random.default_rng(7).uniform(0, 100, (ROWS, 30)).astype(np.float32)
     tensor = {"name": "X", "shape": [ROWS, 30], "datatype": "FP32"}
     head = json.dumps(
         {
@@ -162,15 +174,31 @@ def many_rows(environ: Mapping[str, str], folder: Path, seconds: int) -> dict[st
         wrk(url, binary, sized, seconds=1)
         found["headrace, V2 binary"] = ROWS * wrk(url, binary, sized, seconds=seconds)[0]
         found["headrace, V2 JSON"] = ROWS * wrk(url, plain, json_type, seconds=seconds)[0]
-    mlserver = BENCH_HOME / "mlserver" / "bin" / "mlserver"
-    if mlserver.exists():
-        peers = SHARED / "peers.d"
-        url = "http://127.0.0.1:9102/v2/models/m/infer"
-        other = {**environ, "PYTHONPATH": str(peers)}
-        with serving([str(mlserver), "start", str(peers / "mlserver_home")], other, url, plain.read_bytes()):
-            wrk(url, plain, json_type, seconds=1)
-            found["mlserver, V2 JSON"] = ROWS * wrk(url, plain, json_type, seconds=seconds)[0]
+    peers = SHARED / "peers.d"
+    (folder / "model.onnx").write_bytes(onnx)  # MLServer's model takes it from BENCH_HOME
+    other = {**environ, "PYTHONPATH": str(peers), "BENCH_HOME": str(folder)}
+    mlserver = [str(BENCH_HOME / "mlserver" / "bin" / "mlserver"), "start", str(peers / "mlserver_home")]
+    url = "http://127.0.0.1:9102/v2/models/m/infer"
+    with serving(mlserver, other, url, plain.read_bytes()):
+        wrk(url, plain, json_type, seconds=1)
+        found["mlserver, V2 JSON"] = ROWS * wrk(url, plain, json_type, seconds=seconds)[0]
+    alone = [sys.executable, "-m", "tests.bench.predictor", "--alone", str(folder / "model.onnx")]
+    done = subprocess.run(["taskset", "-c", "0", *alone], env=environ, capture_output=True, text=True, check=True)
+    found["onnxruntime alone, no server"] = float(done.stdout)
     return found
+
+
+def alone(onnx: Path) -> float:
+    """Rows per second that onnxruntime answers here, in a loop: the most that any server of it could."""
+    model = Model.from_onnx(onnx.read_bytes())
+    inputs = {"X": np.random.default_rng(7).uniform(0, 100, (ROWS, 30)).astype(np.float32)}
+    best = 0.0
+    for _ in range(5):
+        began, count = time.perf_counter(), 2000
+        for _ in range(count):
+            model.infer(inputs)
+        best = max(best, ROWS * count / (time.perf_counter() - began))
+    return best
 
 
 def start(environ: Mapping[str, str], runs: int) -> tuple[float, float, float, float]:
@@ -193,12 +221,23 @@ def start(environ: Mapping[str, str], runs: int) -> tuple[float, float, float, f
     return medians[0], medians[1], medians[2], medians[3]
 
 
+def _bare_of(table: Sequence[Sequence[str]]) -> list[float]:
+    """For each row the bare WSGI answer's rate of the same run: V1's run has the peers, V2's the bare one alone."""
+    rates = [float(cells[1].split()[0]) for cells in table if cells[0] == "bare-wsgi"]
+    second = next(i for i, cells in enumerate(table) if cells[0] == "headrace, V2")
+    return [rates[0] if i < second else rates[-1] for i in range(len(table))]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="2 s for each server in place of 6")
     parser.add_argument("--peers", nargs="*", default=list(PEERS))
     parser.add_argument("-o", "--output", type=Path, help="a JSON file for the figures")
+    parser.add_argument("--alone", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.alone is not None:
+        print(alone(arguments.alone))
+        return 0
     if shutil.which("wrk") is None or not (BENCH_HOME / "model.onnx").exists():
         print("needs wrk, and the model and peers of ../shared/bench: run its `peers` first", file=sys.stderr)
         return 1
@@ -206,17 +245,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         folder = Path(name)
         (row,) = json.loads((BENCH_HOME / "bodies" / "v1.json").read_text())["instances"]
-        environ = environment(store_of((BENCH_HOME / "model.onnx").read_bytes(), row, folder / "package"))
+        forest = (BENCH_HOME / "model.onnx").read_bytes()
+        light = subprocess.run([str(BENCH_HOME / "train/bin/python"), "-c", LIGHT], capture_output=True, check=True)
+        environ = environment(store_of(forest, row, folder / "package"))
         table = one_row(environ, arguments.peers, seconds)
-        many = many_rows(environ, folder, seconds)
+        many = {
+            "forest of 100 trees": many_rows(folder / "forest", forest, row, seconds),
+            "logistic regression": many_rows(folder / "light", light.stdout, row, seconds),
+        }
         import_cpu, import_s, start_cpu, start_s = start(environ, 3 if arguments.quick else 9)
-    print("| server | requests/s, 16 connections | p50, 1 connection | cold start to first 200 | memory |")
-    print("|---|---|---|---|---|")
-    for cells in table:
-        print(f"| {' | '.join(cells)} |")
-    print(f"\n| {ROWS} rows x 30, 16 connections | rows/s |\n|---|---|")
-    for what, rate in many.items():
-        print(f"| {what} | {rate:,.0f} |")
+    print("| server | requests/s, 16 connections | of bare WSGI | p50, 1 connection | cold start | memory |")
+    print("|---|---|---|---|---|---|")
+    for (name, rate, *rest), bare in zip(table, _bare_of(table), strict=True):
+        print(f"| {name} | {rate} | {float(rate.split()[0]) / bare:.3f} | {' | '.join(rest)} |")
+    for what, rates in many.items():
+        print(f"\n| {what}, {ROWS} rows x 30, 16 connections | rows/s | of MLServer's JSON |\n|---|---|---|")
+        for name, rate in rates.items():
+            print(f"| {name} | {rate:,.0f} | {rate / rates['mlserver, V2 JSON']:.1f} |")
     print(f"\nimport of numpy and onnxruntime: {import_cpu:.2f} s CPU, {import_s:.2f} s")
     share = f"{start_cpu / import_cpu:.2f} and {start_s / import_s:.2f} times as much"
     print(f"start to first answer: {start_cpu:.2f} s CPU, {start_s:.2f} s: {share}")
