@@ -25,11 +25,29 @@ MODULES = ("compiled.py", "decisions.py", "queues.py", "pods.py", "event_loop.py
 
 def compiled(function: _F) -> _F:
     """The same function as machine code, with IEEE arithmetic as it stands: no reordering, no fused operations."""
+    return _compile(function, forceinline=False)
+
+
+def inlined(function: _F) -> _F:
+    """`compiled`, and made part of each function that calls it: for what runs for every request. A call would copy the
+    description of each array that it is given."""
+    return _compile(function, forceinline=True)
+
+
+def _compile(function: _F, *, forceinline: bool) -> _F:
     before = numba.core.config.CACHE_DIR
     if _FOLDER is not None and not before:
         numba.core.config.CACHE_DIR = str(_FOLDER)
     try:
-        made = numba.njit(cache=_FOLDER is not None or bool(before), nogil=True, error_model="numpy")(function)
+        made = numba.njit(
+            cache=_FOLDER is not None or bool(before),
+            nogil=True,
+            error_model="numpy",
+            forceinline=forceinline,
+            # No counting of references: an array belongs to the caller for the whole call, nothing is allocated inside,
+            # and counting costs more than the simulation does (an atomic operation per array and call).
+            _nrt=False,
+        )(function)
     finally:
         numba.core.config.CACHE_DIR = before
     return cast(_F, made)

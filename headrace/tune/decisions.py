@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.tune.compiled import compiled
+from headrace.tune.compiled import compiled, inlined
 from knative import autoscaler
 from knative import settings as autoscaler_settings
 from knative.autoscaler import Spec
@@ -152,7 +152,7 @@ def record(rules: Rules, memory: Memory, now_ns: int, concurrency: float, reques
     )
 
 
-@compiled
+@inlined
 def _recorded(
     buckets: Floats, first: int, last: int, total: float, second: int, value: float
 ) -> tuple[int, int, float]:
@@ -172,7 +172,7 @@ def _recorded(
     return first, max(last, second), total + value
 
 
-@compiled
+@inlined
 def _average(
     buckets: Floats, weights: Floats, first: int, last: int, total: float, second: int, weighted: bool
 ) -> float:
@@ -194,7 +194,7 @@ def _average(
     return _rounded(total / min(last - first + 1, size - max(0, silent)))
 
 
-@compiled
+@inlined
 def _rounded(value: float) -> float:
     scaled = value * 1e6
     if not np.isfinite(scaled):
@@ -254,13 +254,13 @@ def decide(rules: Rules, memory: Memory, ready: int, now_ns: int) -> bool:
     return True
 
 
-@compiled
+@inlined
 def _pods_for(value: float, target: float) -> float:
     pods = value / target
     return float(np.ceil(pods)) if np.isfinite(pods) else pods
 
 
-@compiled
+@inlined
 def _held(wish: float, least: float, most: float) -> int:
     if np.isnan(wish):
         return _INT32_MIN
@@ -285,7 +285,7 @@ def _delay(memory: Memory, slot: int, pods: int, slots: int) -> int:
     return int(memory.delay_pods[head % size])
 
 
-@compiled
+@inlined
 def _excess_burst_capacity(rules: Rules, ready: int, panic: float) -> int:
     if rules.target_burst_capacity == 0:
         return 0
@@ -336,7 +336,7 @@ def _to_zero(rules: Rules, m: Record, now_ns: int, proxied_for_ns: int) -> tuple
     return (0, 0) if age >= max(rules.grace_period_ns, retention) or grace_over else (0, NONE)
 
 
-@compiled
+@inlined
 def _age(rules: Rules, m: Record, want: int, ready: int, now_ns: int) -> None:
     needed = max(rules.min_scale, 1 if m.initialized else rules.initial_scale)
     if ready >= needed:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from headrace.tune import decisions, pods, queues
-from headrace.tune.compiled import compiled
+from headrace.tune.compiled import compiled, inlined
 from headrace.tune.decisions import INACTIVE, NONE, Floats, Memory, Record, Rules
 from headrace.tune.pods import Path, Pods
 from headrace.tune.queues import Lines, Requests
@@ -64,7 +64,7 @@ def run(
             pods.count_life(path, fleet, live, fleet.created_at[pod], path.end_s)
 
 
-@compiled
+@inlined
 def _ns(seconds: float) -> Any:
     return np.int64(np.rint(seconds * 1e9))
 

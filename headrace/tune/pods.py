@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headrace.tune import queues
-from headrace.tune.compiled import compiled
+from headrace.tune.compiled import compiled, inlined
 from headrace.tune.decisions import Floats, Record
 from headrace.tune.queues import CENTRAL, NOBODY, Ints, Lines, Requests
 
@@ -57,7 +57,7 @@ class Pods(NamedTuple):
     cold_starts_s: Floats
 
 
-@compiled
+@inlined
 def random_below(live: Record, count: int) -> Any:
     """A whole number from 0 up to `count`, not included. Source: Steele et al., SplitMix64 (2014)."""
     live.random += np.uint64(0x9E3779B97F4A7C15)
@@ -68,7 +68,7 @@ def random_below(live: Record, count: int) -> Any:
     return np.int64((z >> np.uint64(32)) * np.uint64(count) >> np.uint64(32))
 
 
-@compiled
+@inlined
 def take(path: Path, lines: Lines, live: Record, pod: int) -> None:
     """The pod holds one request more."""
     lines.held[pod] += 1
@@ -76,7 +76,7 @@ def take(path: Path, lines: Lines, live: Record, pod: int) -> None:
         live.free -= 1
 
 
-@compiled
+@inlined
 def put_back(path: Path, pods: Pods, lines: Lines, live: Record, pod: int) -> None:
     """The pod holds one request less."""
     lines.held[pod] -= 1
@@ -84,7 +84,7 @@ def put_back(path: Path, pods: Pods, lines: Lines, live: Record, pod: int) -> No
         live.free += 1
 
 
-@compiled
+@inlined
 def hand(path: Path, requests: Requests, lines: Lines, live: Record, request: int, pod: int, now: float) -> None:
     """Give a request to a pod: it is served at once, or waits in the pod's own line."""
     take(path, lines, live, pod)
@@ -94,7 +94,7 @@ def hand(path: Path, requests: Requests, lines: Lines, live: Record, request: in
         queues.wait(requests, lines, live, request, pod, path.timeout_s)
 
 
-@compiled
+@inlined
 def choose(path: Path, pods: Pods, lines: Lines, live: Record) -> int:
     """The pod that gets the next request; the caller has seen that one is free, or sends without looking.
 
@@ -136,7 +136,7 @@ def choose(path: Path, pods: Pods, lines: Lines, live: Record) -> int:
     return NOBODY
 
 
-@compiled
+@inlined
 def arrive(path: Path, requests: Requests, pods: Pods, lines: Lines, live: Record, request: int, now: float) -> None:
     """A request comes: it is served, waits, or is refused with 503."""
     queues.change(live, now, 1)
@@ -184,7 +184,7 @@ def flush(path: Path, requests: Requests, pods: Pods, lines: Lines, live: Record
         hand(path, requests, lines, live, request, int(pod), now)
 
 
-@compiled
+@inlined
 def depart(path: Path, requests: Requests, pods: Pods, lines: Lines, live: Record, pod: int, now: float) -> None:
     """A pod is done with a request: the next of its own line, else of the central one, has the place."""
     queues.change(live, now, -1)
@@ -235,8 +235,9 @@ def scale(path: Path, pods: Pods, lines: Lines, live: Record, wanted: int, now: 
         while live.alive > wanted and at >= 0:
             pod = pods.alive[at]
             if pods.phase[pod] == phase:
-                pods.alive[at : live.alive - 1] = pods.alive[at + 1 : live.alive]
                 live.alive -= 1
+                for behind in range(at, live.alive):
+                    pods.alive[behind] = pods.alive[behind + 1]
                 stop(path, pods, lines, live, pod, now)
             at -= 1
     settle(path, pods, lines, live)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.tune.compiled import compiled
+from headrace.tune.compiled import compiled, inlined
 from headrace.tune.decisions import Floats, Record
 
 Ints = NDArray[np.int64]
@@ -93,7 +93,7 @@ class Lines(NamedTuple):
     tail: Ints
 
 
-@compiled
+@inlined
 def change(live: Record, now: float, by: int) -> None:
     """`by` more requests are in flight from now on."""
     live.area += live.in_flight * (now - live.changed)
@@ -101,7 +101,7 @@ def change(live: Record, now: float, by: int) -> None:
     live.in_flight += by
 
 
-@compiled
+@inlined
 def depart_later(requests: Requests, live: Record, at: float, pod: int) -> None:
     """Put a departure into the heap."""
     times, pods, hole = requests.departs_at, requests.departs_from, live.departures
@@ -117,7 +117,7 @@ def depart_later(requests: Requests, live: Record, at: float, pod: int) -> None:
     pods[hole] = pod
 
 
-@compiled
+@inlined
 def next_departure(requests: Requests, live: Record) -> int:
     """Take the earliest departure out of the heap: its pod."""
     times, pods = requests.departs_at, requests.departs_from
@@ -141,7 +141,7 @@ def next_departure(requests: Requests, live: Record) -> int:
     return int(pod)
 
 
-@compiled
+@inlined
 def serve(requests: Requests, lines: Lines, live: Record, request: int, pod: int, now: float, timeout_s: float) -> None:
     """The pod begins with a request that it holds already. One that would end after its deadline ends there, with
     504.
