@@ -9,6 +9,7 @@ import typer
 
 from headrace.place import Place
 from headrace.screen import Output
+from knative.literals import SECOND, parse_duration
 
 Json = Annotated[Output, typer.Option("-o", "--output", envvar="HEADRACE_OUTPUT", help="text, or json for programs.")]
 
@@ -32,3 +33,13 @@ def scalar(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def seconds(text: str | float) -> float:
+    """A length of time as Go and Knative write it, `250ms` or `1h30m`, in seconds. A parser of typer's."""
+    if isinstance(text, float):
+        return text  # typer parses defaults too
+    try:
+        return parse_duration(text) / SECOND
+    except ValueError as e:
+        raise typer.BadParameter(f"{text!r} is not a length of time; expected one such as 250ms, 2s or 1h30m") from e

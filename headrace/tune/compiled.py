@@ -53,6 +53,11 @@ def _compile(function: _F, *, forceinline: bool) -> _F:
     return cast(_F, made)
 
 
+def has_cache() -> bool:
+    """Whether machine code lies ready, so that nobody need be told to wait."""
+    return _FOLDER is not None and any(_FOLDER.rglob("event_loop.run-*.nbi"))
+
+
 def _folder() -> Path | None:
     """Where machine code is kept; None where the user has no folder to write to, so that each process compiles."""
     here = Path(__file__).parent
