@@ -66,9 +66,10 @@ def tune(
     # They load numba, which takes a second that no other command has to spend.
     from headrace.tune import present, recordings, tuning
     from headrace.tune.aims import Aim
+    from headrace.tune.world import Setting
 
     cluster = Config.from_map(options.pairs("--config", config))
-    now = present.of_manifest(manifest, service, cluster) if manifest else present.Present(present.Setting())
+    now = present.of_manifest(manifest, service, cluster) if manifest else present.Present(Setting())
     wish = tuning.Wish(
         present=present.given(now, options.pairs("--annotation", annotation), container_concurrency, cluster),
         config=cluster,

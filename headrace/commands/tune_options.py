@@ -22,7 +22,9 @@ def _time(name: str, help: str) -> Any:
 # ---------------------------------------------------------------- traffic
 Traces = Annotated[
     list[Path] | None,
-    typer.Argument(exists=True, dir_okay=False, help="Recordings: logs, CSV, Parquet, Prometheus; together one traffic."),
+    typer.Argument(
+        exists=True, dir_okay=False, help="Recordings: logs, CSV, Parquet, Prometheus; together one traffic."
+    ),
 ]
 FromLocal = Annotated[bool, _option("--from-local", "What the gateway of this laptop's platform has noted.")]
 Only = Annotated[str | None, _option("--only", "The function, service, host or revision, of a recording of many.")]

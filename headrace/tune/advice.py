@@ -7,11 +7,11 @@ that stays is taken away once more, and the difference is its reason. Called by 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.tune import aims, words
+from headrace.tune import words
 from headrace.tune.aims import Aim, Candidate
 from headrace.tune.present import Present
 from headrace.tune.search import Found, Simulator
@@ -22,30 +22,36 @@ from headrace.tune.world import Setting
 DRAWS = 3  # other seeds that the recommended setting is tried with
 TRIED = 5  # settings that may fail there, before the best of them is recommended with a warning
 TOLERANCE = 1.01  # below one in a hundred, a difference is a draw's
+NEARLY = 1.001
+FRONT_SHOWN = 7
 CLASS = "class"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reason:
-    """What one annotation is good for here. value, instead: None for not set. without: the outcome with `instead`."""
+    """What one annotation is good for here. value, instead: None for not set. without: the outcome with `instead`.
+    does, otherwise: in words what it does, and what would happen with `instead`.
+    """
 
     name: str
     value: str | None
     instead: str | None
     without: Outcome
-    sentence: str
+    does: str
+    otherwise: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Advice:
-    """What to set. holds: whether it meets the aim, under other draws too. draws: its outcomes there. changed: whether
-    it differs from the present setting.
+    """What to set. holds: whether it meets the aim, under other draws too. draws: its outcomes there. front: some of
+    the front, without changes that do nothing. changed: whether it differs from the present setting.
     """
 
     recommended: Candidate
     holds: bool
     draws: tuple[Outcome, ...]
     reasons: tuple[Reason, ...]
+    front: tuple[Candidate, ...]
     changed: bool
 
 
@@ -59,7 +65,38 @@ def advise(simulator: Simulator, space: Space, aim: Aim, found: Found) -> Advice
     if not aim.is_knee:
         holds = all(aim.holds(outcome) for outcome in (detailed, *draws))
     reasons = tuple(_reasons(simulator, space, recommended))
-    return Advice(recommended, holds, draws, reasons, pruned.setting != space.present)
+    front = tuple(_tidied(simulator, space, aim, candidate) for candidate in _thinned(found.front))
+    return Advice(recommended, holds, draws, reasons, front, pruned.setting != space.present)
+
+
+def _thinned(front: Sequence[Candidate]) -> list[Candidate]:
+    """As many as are shown, ends included."""
+    if len(front) <= FRONT_SHOWN:
+        return list(front)
+    return [front[round(i * (len(front) - 1) / (FRONT_SHOWN - 1))] for i in range(FRONT_SHOWN)]
+
+
+def _tidied(simulator: Simulator, space: Space, aim: Aim, candidate: Candidate) -> Candidate:
+    """Without the changes that do nothing one by one, if together they do nothing either."""
+    turned = [k for k in space.knobs if k.read(candidate.setting) != k.read(space.present)]
+    settings = [k.turned(candidate.setting, k.read(space.present)) for k in turned]
+    outcomes = simulator.run(settings)
+    tidy = candidate.setting
+    for knob, outcome in zip(turned, outcomes, strict=True):
+        if _same(outcome, candidate.outcome, aim):
+            tidy = knob.turned(tidy, knob.read(space.present))
+    if tidy == candidate.setting or not space.admits(tidy):
+        return candidate
+    (outcome,) = simulator.run([tidy])
+    return Candidate(tidy, outcome) if _same(outcome, candidate.outcome, aim) else candidate
+
+
+def _same(outcome: Outcome, other: Outcome, aim: Aim) -> bool:
+    return (
+        outcome.failed_share <= max(other.failed_share, aim.max_failed)
+        and outcome.pod_seconds <= other.pod_seconds * NEARLY
+        and aim.latency_s(outcome) <= aim.latency_s(other) * NEARLY
+    )
 
 
 def _steady(simulator: Simulator, aim: Aim, found: Found) -> tuple[Candidate, bool]:
@@ -120,8 +157,9 @@ def _reasons(simulator: Simulator, space: Space, recommended: Candidate) -> Iter
         cases.append((CONTAINER_CONCURRENCY, limit.read(setting), limit.read(space.present), other))
     outcomes = simulator.run([other for *_, other in cases])
     for (name, value, instead, _), without in zip(cases, outcomes, strict=True):
-        sentence = words.why(name, value, instead, with_it, without, space.world.config)
-        yield Reason(name, value, instead, without, sentence)
+        does = words.does(name, value, setting, space.world.config, with_it.most_pods)
+        otherwise = words.otherwise(name, value, instead, with_it, without, setting, space.world.config)
+        yield Reason(name, value, instead, without, does, otherwise)
 
 
 def paste(setting: Setting, present: Present) -> str:

@@ -100,17 +100,9 @@ def best(candidates: Sequence[Candidate], aim: Aim) -> Candidate:
 
 
 def knee(ordered: Sequence[Candidate], aim: Aim) -> Candidate:
-    """Where a front bends most: furthest below the line between its ends, in logarithms of both.
+    """Where one percent of latency costs one percent of pods: the smallest product of both.
 
-    A step there buys the most latency for the least pods. Source: Satopää et al., Finding a "Kneedle" in a Haystack
-    (2011).
+    Before it a step up the front buys more latency than it costs, behind it less. Independent of units, and of how far
+    the front reaches.
     """
-    points = [
-        (math.log(max(c.outcome.pod_seconds, 1e-9)), math.log(max(aim.latency_s(c.outcome), 1e-9))) for c in ordered
-    ]
-    (x0, y0), (x1, y1) = points[0], points[-1]
-    if not (math.isfinite(y0) and math.isfinite(y1)) or x1 <= x0 or y1 >= y0:
-        return ordered[-1]
-    # Both scaled to 0..1, so that neither's unit counts: 1 at the dear and slow ends.
-    below = [1 - (x - x0) / (x1 - x0) - (y - y1) / (y0 - y1) for x, y in points]
-    return ordered[max(range(len(ordered)), key=lambda i: (below[i], -i))]
+    return min(ordered, key=lambda c: c.outcome.pod_seconds * aim.latency_s(c.outcome))

@@ -49,8 +49,8 @@ def of(traffic: Traffic, world: World, cold_starts: str) -> tuple[Assumption, ..
         Assumption(
             "Every second all pods and the activator are read, in the middle of the second; decisions follow every 2 s "
             "from there.",
-            "A cluster's phase is another, so a pod may come up to 2 s sooner or later; above some pods Knative reads a "
-            "sample of them, whose average is off by a few percent.",
+            "A cluster's phase is another, so a pod may come up to 2 s sooner or later; of many pods Knative reads a "
+            "sample, whose average is off by a few percent.",
         ),
         *_path(world),
         Assumption(
@@ -83,8 +83,8 @@ def _path(world: World) -> tuple[Assumption, ...]:
         )
     return (
         Assumption(
-            "One activator holds requests while there is no pod or too little burst capacity; past it, the ingress takes "
-            "the less loaded of two random pods.",
+            "One activator holds requests while there is no pod or too little burst capacity; past it, the ingress "
+            "takes the less loaded of two random pods.",
             "Several activators divide the pods among them, and some ingresses choose in turn: both make slow requests "
             "slower by some percent where containerConcurrency is small.",
         ),

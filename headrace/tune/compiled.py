@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numba.core.config
@@ -35,21 +35,23 @@ def inlined(function: _F) -> _F:
 
 
 def _compile(function: _F, *, forceinline: bool) -> _F:
-    before = numba.core.config.CACHE_DIR
+    config: Any = numba.core.config
+    before = config.CACHE_DIR
     if _FOLDER is not None and not before:
-        numba.core.config.CACHE_DIR = str(_FOLDER)
+        config.CACHE_DIR = str(_FOLDER)
+    options: dict[str, Any] = {
+        "cache": _FOLDER is not None or bool(before),
+        "nogil": True,
+        "error_model": "numpy",
+        "forceinline": forceinline,
+        # No counting of references: each array belongs to the caller for the whole call, nothing is allocated inside,
+        # and counting costs more than the simulation does (an atomic operation per array and call).
+        "_nrt": False,
+    }
     try:
-        made = numba.njit(
-            cache=_FOLDER is not None or bool(before),
-            nogil=True,
-            error_model="numpy",
-            forceinline=forceinline,
-            # No counting of references: an array belongs to the caller for the whole call, nothing is allocated inside,
-            # and counting costs more than the simulation does (an atomic operation per array and call).
-            _nrt=False,
-        )(function)
+        made = numba.njit(**options)(function)
     finally:
-        numba.core.config.CACHE_DIR = before
+        config.CACHE_DIR = before
     return cast(_F, made)
 
 

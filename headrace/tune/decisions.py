@@ -341,9 +341,7 @@ def _age(rules: Rules, m: Record, want: int, ready: int, now_ns: int) -> None:
     needed = max(rules.min_scale, 1 if m.initialized else rules.initial_scale)
     if ready >= needed:
         m.initialized = 1
-    if want == 0 or needed == 0:
-        after = INACTIVE
-    elif want < 0 and m.active == INACTIVE:
+    if want == 0 or needed == 0 or (want < 0 and m.active == INACTIVE):
         after = INACTIVE
     elif ready < needed:
         after = UNKNOWN

@@ -70,9 +70,7 @@ def _ns(seconds: float) -> Any:
 
 
 @compiled
-def _begin(
-    rules: Rules, memory: Memory, path: Path, fleet: Pods, lines: Lines, live: Record, first_pods: int
-) -> None:
+def _begin(rules: Rules, memory: Memory, path: Path, fleet: Pods, lines: Lines, live: Record, first_pods: int) -> None:
     """A new revision whose first pods are ready: routes are pointed at it only then."""
     live.central_head = live.central_tail = queues.NOBODY
     live.deadline_at = live.pod_at = np.inf
@@ -129,15 +127,11 @@ def _tick(
 
 
 @compiled
-def _reconcile(
-    rules: Rules, memory: Memory, path: Path, fleet: Pods, lines: Lines, live: Record, now: float
-) -> None:
+def _reconcile(rules: Rules, memory: Memory, path: Path, fleet: Pods, lines: Lines, live: Record, now: float) -> None:
     """Make pods of the last decision, and say whether the activator is in the path."""
     m = memory.scalars[0]
     proxied_ns = _ns(now - live.proxied_since) if live.in_path and not path.laptop else _ns(0.0)
-    wanted = decisions.reconcile(
-        rules, memory, live.wish >= 0, live.wish, live.ready, _ns(now), proxied_ns
-    )
+    wanted = decisions.reconcile(rules, memory, live.wish >= 0, live.wish, live.ready, _ns(now), proxied_ns)
     if wanted != NONE and wanted != live.set_to:
         live.set_to = wanted
         pods.scale(path, fleet, lines, live, wanted, now)

@@ -53,13 +53,13 @@ def of_manifest(file: Path, service: str | None, config: Config) -> Present:
     if refused:
         raise Misconfigured(f"--manifest {file}", "; ".join(refused), "what Knative's webhook takes")
     meta = _mapping(manifest.get("metadata"))
-    if manifest["kind"] == "Revision":
-        template = manifest
-    else:
-        template = _mapping(_mapping(manifest.get("spec")).get("template"))
+    inner = _mapping(_mapping(manifest.get("spec")).get("template"))
+    template = manifest if manifest["kind"] == "Revision" else inner
     template_meta, spec = _mapping(template.get("metadata")), _mapping(template.get("spec"))
     return Present(
-        setting=Setting.of(_autoscaling(_mapping(template_meta.get("annotations"))), spec.get("containerConcurrency") or 0),
+        setting=Setting.of(
+            _autoscaling(_mapping(template_meta.get("annotations"))), spec.get("containerConcurrency") or 0
+        ),
         timeout_s=float(spec.get("timeoutSeconds") or TIMEOUT_S),
         name=meta.get("name"),
         namespace=meta.get("namespace"),
@@ -91,9 +91,7 @@ def given(present: Present, annotations: Mapping[str, str], concurrency: int | N
         raise Misconfigured(
             settings.CLASS.name, settings.CLASS.read(merged, str, ""), f"{settings.KPA}, whose decisions are simulated"
         )
-    return Present(
-        Setting.of(merged, limit), present.timeout_s, present.name, present.namespace, present.revision_name
-    )
+    return Present(Setting.of(merged, limit), present.timeout_s, present.name, present.namespace, present.revision_name)
 
 
 def capacity_of(setting: Setting, config: Config) -> int:

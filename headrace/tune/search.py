@@ -10,10 +10,10 @@ Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyper
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from headrace.tune.traffic import Traffic
 from headrace.tune.world import Setting, World
 
 SETTINGS = 200
-ROUND = 40  # settings simulated whole in a round
+ROUND = 25  # settings simulated whole in a round
 SCREENED = 3  # so many are screened for each of them
 SCREEN_ABOVE = 300_000  # requests: below, the whole traffic is simulated as quickly
 SLICES, SLICE_SHARE = 6, 1 / 72
@@ -48,7 +48,7 @@ class Found:
 
 
 class Simulator:
-    """One traffic in one world, on all cores: the compiled loop holds no lock, so threads share the traffic as it is."""
+    """One traffic in one world, on all cores: the compiled loop holds no lock, so that threads share the traffic."""
 
     def __init__(self, traffic: Traffic, world: World, seed: int = 0, cores: int | None = None) -> None:
         self.traffic, self.world, self.seed = traffic, world, seed
@@ -85,7 +85,7 @@ def search(
     """The best of at most `settings` settings, all simulated whole. progress: called with how many are done and the
     limit.
     """
-    source = random.Random(simulator.seed)
+    source = Random(simulator.seed)
     part = screen_of(simulator.traffic) if simulator.traffic.count > SCREEN_ABOVE else None
     seen: set[tuple[object, int]] = set()
     done: list[Candidate] = []
@@ -124,18 +124,18 @@ def search(
     return Found(done[0], tuple(done), tuple(aims.front(done, aim)), aims.best(done, aim), screened)
 
 
-def _proposals(space: Space, done: list[Candidate], aim: Aim, source: random.Random, count: int) -> list[Setting]:
+def _proposals(space: Space, done: list[Candidate], aim: Aim, source: Random, count: int) -> list[Setting]:
     """Settings to try next, the most promising first; repeated ones are sorted out by the caller."""
     if len(done) == 1:
-        first = list(space.neighbours(space.present)) + [_bare(space)]
-        return first + [space.random(source) for _ in range(count)]
+        drawn = [space.drawn(source) for _ in range(count)]
+        return [*space.neighbours(space.present), _bare(space), *drawn]
     leading, ordered = aims.best(done, aim), aims.front(done, aim)
     near = list(space.neighbours(leading.setting))
     source.shuffle(near)
     others = [n for c in source.sample(ordered, min(4, len(ordered))) for n in space.neighbours(c.setting)]
     source.shuffle(others)
     mixed = [space.mixed(source.choice(ordered).setting, source.choice(ordered).setting, source) for _ in range(count)]
-    drawn = [space.random(source) for _ in range(count)]
+    drawn = [space.drawn(source) for _ in range(count)]
     further = [_turned_twice(space, leading.setting, source) for _ in range(count)]
     # In turn, so that none of these ways starves the others.
     lists = [near, others, mixed, further, drawn]
@@ -152,7 +152,7 @@ def _bare(space: Space) -> Setting:
     return setting
 
 
-def _turned_twice(space: Space, setting: Setting, source: random.Random) -> Setting:
+def _turned_twice(space: Space, setting: Setting, source: Random) -> Setting:
     for knob in source.sample(space.knobs, min(2, len(space.knobs))):
         setting = knob.turned(setting, source.choice(knob.values))
     return setting

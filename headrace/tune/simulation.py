@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from headrace.tune import decisions, event_loop, pods, queues
 from headrace.tune.decisions import Floats, Rules
 from headrace.tune.pods import Path, Pods
-from headrace.tune.queues import Lines, Requests
+from headrace.tune.queues import Ints, Lines, Requests
 from headrace.tune.traffic import Traffic
 from headrace.tune.world import LAPTOP, Setting, World
 from knative import autoscaler
@@ -168,9 +168,20 @@ def _central_line(path: str, limit: int) -> dict[str, int]:
 
 
 def _fleet(colds: Floats, bins: int) -> Pods:
-    whole = {name: np.zeros(ROWS, np.int64) for name in ("phase", "alive", "ready", "unused")}
-    moments = {name: np.zeros(ROWS) for name in ("created_at", "ready_at", "told_at")}
-    return Pods(bins=np.zeros(bins), cold_starts_s=colds, **whole, **moments)
+    def whole() -> Ints:
+        return np.zeros(ROWS, np.int64)
+
+    return Pods(
+        phase=whole(),
+        created_at=np.zeros(ROWS),
+        ready_at=np.zeros(ROWS),
+        told_at=np.zeros(ROWS),
+        alive=whole(),
+        ready=whole(),
+        unused=whole(),
+        bins=np.zeros(bins),
+        cold_starts_s=colds,
+    )
 
 
 def _latencies(latency_s: NDArray[np.float32], answered: int, *, keep: bool) -> tuple[float, float, float, float]:
@@ -198,4 +209,6 @@ def _series(
         failed[at] = here.size - answered.size
         if answered.size:
             p50[at], p95[at] = np.quantile(answered, (0.5, 0.95))
-    return Series(width, lives / width, ready / width, concurrency / width, np.diff(edges).astype(float), p50, p95, failed)
+    return Series(
+        width, lives / width, ready / width, concurrency / width, np.diff(edges).astype(float), p50, p95, failed
+    )

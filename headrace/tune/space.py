@@ -7,9 +7,9 @@ Values grow by steps of about a half, from what changes something here to what c
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class Space:
         """Whether Knative's webhook would take it."""
         return not verdicts.faults(dict(setting.annotations), self.world.config)
 
-    def random(self, source: random.Random) -> Setting:
+    def drawn(self, source: Random) -> Setting:
         """Some turned knobs, the others as they are: few settings that differ everywhere are worth trying."""
         setting = self.present
         turned = source.sample(self.knobs, source.randint(1, min(5, len(self.knobs))))
@@ -89,7 +89,7 @@ class Space:
             for value in knob.beside(setting):
                 yield knob.turned(setting, value)
 
-    def mixed(self, one: Setting, other: Setting, source: random.Random) -> Setting:
+    def mixed(self, one: Setting, other: Setting, source: Random) -> Setting:
         """Each knob as one of the two has it."""
         setting = one
         for knob in self.knobs:

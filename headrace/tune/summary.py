@@ -14,7 +14,6 @@ from headrace.tune.world import Setting
 from knative.settings import GROUP
 
 COLUMNS = ("SETTING", "P50", "P95", "P99", "COLD", "5XX", "POD TIME", "PODS AT MOST")
-FRONT_ROWS = 8
 
 
 def columns(price: float | None) -> list[str]:
@@ -59,13 +58,8 @@ def compared(tuned: Tuned, price: float | None) -> list[list[str]]:
 
 
 def front_rows(tuned: Tuned, price: float | None) -> list[list[str]]:
-    """The front, thinned to what a screen holds, ends included."""
-    front = tuned.found.front
-    if len(front) <= FRONT_ROWS:
-        shown = list(front)
-    else:
-        shown = [front[round(i * (len(front) - 1) / (FRONT_ROWS - 1))] for i in range(FRONT_ROWS)]
-    return [row(short(c.setting, tuned), c.outcome, price) for c in shown]
+    """Some of the front, cheapest first."""
+    return [row(short(c.setting, tuned), c.outcome, price) for c in tuned.advice.front]
 
 
 def short(setting: Setting, tuned: Tuned) -> str:
@@ -85,7 +79,7 @@ def name_of(key: str) -> str:
 
 def details(tuned: Tuned, price: float | None) -> list[tuple[str, list[str]]]:
     """What explains the result: reasons, the front, what was assumed; a heading and its lines each."""
-    reasons = [f"{r.name}{f' {r.value}' if r.value else ''}: {r.sentence}" for r in tuned.advice.reasons]
+    reasons = [f"{r.name} {r.value or '(not set)'}: {r.does} {r.otherwise}" for r in tuned.advice.reasons]
     front = [
         f"{r[6]:>10}  p95 {r[2]:>8}  {r[0]}" for r in front_rows(tuned, price)
     ]  # fmt: skip
@@ -121,14 +115,17 @@ def verdict(tuned: Tuned) -> str:
     aim, outcome = tuned.wish.aim, tuned.advice.recommended.outcome
     draws = (outcome, *tuned.advice.draws)
     worst = max((o.p95_s for o in draws if not math.isnan(o.p95_s)), default=math.nan)
-    spread = f"p95 {words.milliseconds(outcome.p95_s)}, at most {words.milliseconds(worst)} in {len(draws)} draws"
+    cost = words.pod_time(outcome.pod_seconds)
+    spread = f"p95 {words.milliseconds(outcome.p95_s)} for {cost} of pods"
+    if worst > outcome.p95_s * 1.005:
+        spread += f"; drawn {len(draws)} times, p95 was {words.milliseconds(worst)} at most"
     wanted = [
         *([f"p95 below {words.milliseconds(aim.p95_s)}"] if aim.p95_s else []),
         *([f"p99 below {words.milliseconds(aim.p99_s)}"] if aim.p99_s else []),
         *([f"at most {words.pod_time(aim.pod_seconds)} of pods"] if aim.pod_seconds else []),
     ]
     if aim.is_knee:
-        head = "The knee of the front: a step further costs more pods for less gain."
+        head = "The knee of the front: from here on, a percent of latency costs more than a percent of pods."
     elif tuned.advice.holds:
         head = f"Meets {' and '.join(wanted)}."
     else:
@@ -138,7 +135,7 @@ def verdict(tuned: Tuned) -> str:
         tail = f" {words.share(outcome.failed_share)} of the requests still end with 5xx."
     if outcome.clipped:
         tail += " It wanted more pods than are simulated."
-    return f"{head} {spread[0].upper()}{spread[1:]}.{tail}"
+    return f"{head} It has {spread}.{tail}"
 
 
 def to_json(tuned: Tuned, price: float | None) -> dict[str, Any]:
@@ -165,7 +162,8 @@ def to_json(tuned: Tuned, price: float | None) -> dict[str, Any]:
                     "annotation": r.name,
                     "value": r.value,
                     "instead": r.instead,
-                    "sentence": r.sentence,
+                    "does": r.does,
+                    "otherwise": r.otherwise,
                     "without": _outcome(r.without, price),
                 }
                 for r in tuned.advice.reasons
@@ -190,7 +188,10 @@ def _candidate(candidate: Candidate, price: float | None, *, series: bool = Fals
         arrays = {f.name: getattr(over_time, f.name) for f in dataclasses.fields(over_time) if f.name != "bin_s"}
         found["over_time"] = {
             "bin_s": over_time.bin_s,
-            **{name: [None if math.isnan(v) else round(v, 6) for v in values.tolist()] for name, values in arrays.items()},
+            **{
+                name: [None if math.isnan(v) else round(v, 6) for v in values.tolist()]
+                for name, values in arrays.items()
+            },
         }
     return found
 

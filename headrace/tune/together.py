@@ -21,8 +21,8 @@ def together(traffics: Sequence[Traffic]) -> Traffic:
     undated = [t.source for t in traffics if t.began is None]
     if undated:
         raise BadTraffic(
-            f"{undated[0]} does not say when it began, so it cannot stand beside others; expected times with a date, or "
-            "one recording alone"
+            f"{undated[0]} does not say when it began, so it cannot stand beside others; expected times with a date, "
+            "or one recording alone"
         )
     dated = [(t.began, t) for t in traffics if t.began is not None]
     began = min(at for at, _ in dated)

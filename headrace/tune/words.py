@@ -1,4 +1,4 @@
-"""Outcomes in words: figures as people read them, and what an annotation does here, a sentence with its numbers. Pure."""
+"""Outcomes in words: figures as people read them; what an annotation does here, in a sentence with numbers. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 from headrace.tune.simulation import Outcome
 from headrace.tune.space import CONTAINER_CONCURRENCY, SHORT_NAMES
+from headrace.tune.world import Setting
 from knative.literals import format_duration
 from knative.settings import Config
 
@@ -18,10 +19,10 @@ _DOES = {
     "target": "one pod for every {} of the metric, before utilisation",
     "target-utilization-percentage": "{} % of the target is aimed at, the rest is headroom",
     "target-burst-capacity": "requests go past the activator only while the pods could take {} more at once",
-    "min-scale": "at least {} pods, always",
-    "max-scale": "at most {} pods: a bound on the bill",
-    "initial-scale": "a new revision begins with {} pods, before it gets its first request",
-    "activation-scale": "from zero it goes to {} pods at once",
+    "min-scale": "at least {}, always",
+    "max-scale": "at most {}: a bound on the bill",
+    "initial-scale": "a new revision begins with {}, before it gets its first request",
+    "activation-scale": "from zero it goes to {} at once",
     "scale-down-delay": "pods go only when they were not needed for {}",
     "scale-to-zero-pod-retention-period": "the last pod stays {} after the last request counts",
     "window": "decisions rest on the average of {}",
@@ -29,6 +30,9 @@ _DOES = {
     "panic-threshold-percentage": "panic begins when {} % of the ready pods would be needed",
     CONTAINER_CONCURRENCY: "a pod gets at most {} requests at once",
 }
+
+
+_COUNTS_PODS = frozenset({"min-scale", "max-scale", "initial-scale", "activation-scale"})
 
 
 def milliseconds(seconds: float) -> str:
@@ -50,25 +54,41 @@ def share(part: float) -> str:
     return "0 %" if part == 0 else f"{part * 100:.2g} %" if part < 0.995 else f"{part * 100:.3g} %"
 
 
-def why(
-    name: str, value: str | None, instead: str | None, with_it: Outcome, without: Outcome, config: Config
-) -> str:  # fmt: skip
-    """What an annotation does, and what would happen without it."""
-    default = _default(name, config)
-    shown = default if value is None else value
-    does = _DOES.get(name, "{}").format(shown or "its default")
+def does(name: str, value: str | None, setting: Setting, config: Config, most_pods: int) -> str:
+    """What an annotation with this value does. value: None where it is not set, and the default holds."""
+    shown = value or _default(name, setting, config) or "its default"
+    text = _DOES.get(name, "{}").format(_plural(name, shown))
+    if name == "min-scale" and shown == "0":
+        text = "pods may go to zero"
     if name == "max-scale" and value is not None:
-        does += f"; {with_it.most_pods} were wanted at most"
+        text += f"; {most_pods} were wanted at most"
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def otherwise(
+    name: str,
+    value: str | None,
+    instead: str | None,
+    with_it: Outcome,
+    without: Outcome,
+    setting: Setting,
+    config: Config,
+) -> str:
+    """What would happen with `instead`, None for not set: a sentence with what was measured."""
+    default = _default(name, setting, config)
     if instead is not None:
-        other = f"with {instead}, as now,"
+        head = f"With {instead}, as now,"
     elif value is None:
-        other = "as it is now,"
+        head = "With it, as now,"
     else:
-        other = f"without it ({default})" if default else "without it"
+        head = f"Without it ({default})" if default else "Without it"
     changes = differences(with_it, without)
-    if not changes:
-        return f"{does}. {other[0].upper()}{other[1:]} nothing here would change."
-    return f"{does}. {other[0].upper()}{other[1:]} {'; '.join(changes)}."
+    return f"{head} {'; '.join(changes)}." if changes else f"{head} nothing here would change."
+
+
+def _plural(name: str, shown: str) -> str:
+    """`1 pod`, `3 pods`, where the phrase counts them."""
+    return f"{shown} {'pod' if shown == '1' else 'pods'}" if name in _COUNTS_PODS else shown
 
 
 def differences(with_it: Outcome, without: Outcome) -> list[str]:
@@ -98,12 +118,12 @@ def _differs(one: float, other: float, floor: float = 0.0) -> bool:
     return abs(one - other) > max(floor, NOTICEABLE * max(abs(one), abs(other)))
 
 
-def _default(name: str, config: Config) -> str:
+def _default(name: str, setting: Setting, config: Config) -> str:
     """What holds where the annotation is not set, as an operator would write it; empty where nothing does."""
     return {
         "metric": "concurrency",
         "metric-aggregation-algorithm": "linear",
-        "target": f"{config.container_concurrency_target_default:g}",
+        "target": f"{setting.container_concurrency or config.container_concurrency_target_default:g}",
         "target-utilization-percentage": f"{config.container_concurrency_target_percentage * 100:g}",
         "target-burst-capacity": f"{config.target_burst_capacity:g}",
         "min-scale": str(config.min_scale),
