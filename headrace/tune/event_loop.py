@@ -3,8 +3,9 @@
 The next event is the earliest of the next request, the next departure (a heap) and the next of all that is rare: a
 tick, a pod, a deadline. Called by `headrace.tune.simulation`, which makes the arrays and reads them afterwards.
 
-The clock is the one of `headrace.local.gateway.scaler`: a look in the middle of each second, a decision every second
-look, a look and a decision at once when a request meets a revision without pods, and no clock at all at rest.
+The clock and what is heard at each of its ticks are those of `headrace.local.gateway.scaler` and `.meter`, which are
+Knative's: a look in the middle of each second, a decision every second look, one at once when the activator tells of a
+request to a revision that wants no pods, and no clock at all at rest.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from headrace.tune.compiled import compiled, inlined
 from headrace.tune.decisions import INACTIVE, NONE, Floats, Memory, Record, Rules
 from headrace.tune.pods import Path, Pods
 from headrace.tune.queues import Lines, Requests
+
+PHASE_S = 0.5  # of a look within its second
 
 
 @compiled
@@ -41,9 +44,10 @@ def run(
             pod = queues.next_departure(requests, live)
             pods.depart(path, requests, fleet, lines, live, pod, departure)
         elif arrival < rare:
+            alone = live.in_flight == 0
             pods.arrive(path, requests, fleet, lines, live, request, arrival)
-            if live.ready == 0 and live.set_to == 0:
-                _tick(rules, memory, path, requests, fleet, lines, live, arrival, True, concurrency, ready)
+            if live.wish <= 0 and live.in_path and (alone or live.ready == 0):
+                _poke(rules, memory, path, fleet, lines, live, arrival)
             request += 1
             arrival = starts_s[request] if request < count else np.inf
         else:
@@ -56,7 +60,7 @@ def run(
                 pods.flush(path, requests, fleet, lines, live, rare)
                 _reconcile(rules, memory, path, fleet, lines, live, rare)
             else:
-                _tick(rules, memory, path, requests, fleet, lines, live, rare, False, concurrency, ready)
+                _tick(rules, memory, path, fleet, lines, live, rare, concurrency, ready)
     for at in range(live.alive):
         pods.count_life(path, fleet, live, fleet.created_at[fleet.alive[at]], path.end_s)
     for pod in range(fleet.phase.size):
@@ -77,8 +81,12 @@ def _begin(rules: Rules, memory: Memory, path: Path, fleet: Pods, lines: Lines, 
     live.wish = -1
     live.set_to = min(first_pods, pods.MAX_PODS)
     live.in_path = 1
-    live.decided = -np.inf
-    live.tick_at = 0.5
+    live.slot = -1
+    live.tick_at = PHASE_S
+    # Before a decision: what the initial scale will have. Source: pkg/autoscaler/scaling/multiscaler.go.
+    live.excess = rules.target_burst_capacity
+    if rules.target_burst_capacity > 0:
+        live.excess = rules.initial_scale * rules.total_value - rules.target_burst_capacity
     lines.head[:] = queues.NOBODY
     live.unused = fleet.unused.size
     for at in range(fleet.unused.size):
@@ -90,35 +98,38 @@ def _begin(rules: Rules, memory: Memory, path: Path, fleet: Pods, lines: Lines, 
 
 
 @compiled
+def _poke(rules: Rules, memory: Memory, path: Path, fleet: Pods, lines: Lines, live: Record, now: float) -> None:
+    """The activator tells of a request to a silent revision at once, as of one whole request."""
+    if live.tick_at == np.inf:
+        live.tick_at = np.floor(now + 1 - PHASE_S) + PHASE_S
+    if not live.heard:
+        live.heard = 1
+        live.ahead = 1.0
+        decisions.record(rules, memory, _ns(now), 1.0, 1.0)
+    _decide(rules, memory, live, now)
+    _reconcile(rules, memory, path, fleet, lines, live, now)
+
+
+@compiled
 def _tick(
-    rules: Rules, memory: Memory, path: Path, requests: Requests, fleet: Pods, lines: Lines, live: Record, now: float,
-    poked: bool, concurrency: Floats, ready: Floats,
+    rules: Rules, memory: Memory, path: Path, fleet: Pods, lines: Lines, live: Record, now: float,
+    concurrency: Floats, ready: Floats,
 ) -> None:  # fmt: skip
-    """One look, every second time a decision; at once when a request waits in vain."""
-    now_ns = _ns(now)
+    """One look, every second time a decision."""
     queues.change(live, now, 0)
-    since = now - live.looked
-    average = live.area / since if since > 0 else float(live.in_flight)
-    per_second = live.arrived / since if since > 0 else 0.0
     at = min(int(now / path.end_s * concurrency.size), concurrency.size - 1)
     concurrency[at] += live.area
-    ready[at] += live.ready * min(since, 1.0)
+    ready[at] += live.ready * min(now - live.looked, 1.0)
+    _observe(rules, memory, live, now)
     live.area = 0.0
     live.arrived = 0
     live.looked = now
-    if poked:
-        # As in the activator's first report, the request that waits counts whole, however short its time has been.
-        least = float(max(1, live.in_flight))
-        average, per_second = max(average, least), max(per_second, least)
-    decisions.record(rules, memory, now_ns, average, per_second)
-    if poked or now - live.decided >= 1.75:
-        live.decided = now
-        live.decisions += 1
-        if decisions.decide(rules, memory, live.ready, now_ns):
-            live.wish = memory.scalars[0].desired
+    slot = int(now // 2)
+    if slot != live.slot:
+        live.slot = slot
+        _decide(rules, memory, live, now)
     _reconcile(rules, memory, path, fleet, lines, live, now)
-    if not poked or live.tick_at == np.inf:
-        live.tick_at = np.floor(now) + 1.5
+    live.tick_at = np.floor(now) + 1 + PHASE_S
     if (
         live.set_to == 0 and live.wish <= 0 and live.ready == 0 and live.in_flight == 0
         and memory.scalars[0].active == INACTIVE
@@ -127,16 +138,63 @@ def _tick(
 
 
 @compiled
+def _observe(rules: Rules, memory: Memory, live: Record, now: float) -> None:
+    """Record what pods and the activator would report of the second that ends now, if anything."""
+    since, since_first = now - live.looked, now - max(live.looked, live.first)
+    scraped = rules.target_burst_capacity != -1
+    pods_report = scraped and live.ready > 0
+    if not live.in_path:
+        live.heard = 0
+        live.ahead = 0.0
+        if pods_report:
+            average = live.area / since if since > 0 else float(live.in_flight)
+            per_second = live.arrived / since if since > 0 else 0.0
+            decisions.record(rules, memory, _ns(now), average, per_second)
+            return
+    else:
+        spoke = live.heard == 1
+        average = live.area / since_first if since_first > 0 else float(live.in_flight)
+        heard = 1 if average > 0 else 0
+        requests = float(live.arrived) - live.ahead
+        if not spoke and heard:
+            spoke = True
+            average = max(1.0, average)
+            requests = float(live.arrived)
+        else:
+            average = max(0.0, average - live.ahead)
+        live.heard = heard
+        live.ahead = 0.0
+        if spoke or pods_report:
+            decisions.record(rules, memory, _ns(now), average, requests)
+            return
+    last = memory.scalars[0].stable_last
+    if not scraped and (last == decisions.NEVER or int(np.floor(now)) - last > memory.stable.size):
+        # Where no pod is ever scraped, silence is no lack of data: nobody asks.
+        decisions.record(rules, memory, _ns(now), 0.0, 0.0)
+
+
+@compiled
+def _decide(rules: Rules, memory: Memory, live: Record, now: float) -> None:
+    live.decisions += 1
+    if decisions.decide(rules, memory, live.ready, _ns(now)):
+        live.wish = memory.scalars[0].desired
+        live.excess = memory.scalars[0].excess_burst_capacity
+
+
+@compiled
 def _reconcile(rules: Rules, memory: Memory, path: Path, fleet: Pods, lines: Lines, live: Record, now: float) -> None:
     """Make pods of the last decision, and say whether the activator is in the path."""
-    m = memory.scalars[0]
-    proxied_ns = _ns(now - live.proxied_since) if live.in_path and not path.laptop else _ns(0.0)
-    wanted = decisions.reconcile(rules, memory, live.wish >= 0, live.wish, live.ready, _ns(now), proxied_ns)
+    proxied_ns = _ns(now - live.proxied_since) if live.in_path else _ns(0.0)
+    wanted = decisions.reconcile(
+        rules, memory, live.wish >= 0, live.wish, live.ready, _ns(now), proxied_ns
+    )  # fmt: skip
+    # Without a ready pod all requests go through it, whatever the capacity.
+    if live.ready == 0 or memory.scalars[0].want <= 0 or not live.excess > -1:
+        if not live.in_path:
+            live.proxied_since = now
+        live.in_path = 1
+    else:
+        live.in_path = 0
     if wanted != NONE and wanted != live.set_to:
         live.set_to = wanted
         pods.scale(path, fleet, lines, live, wanted, now)
-    known = live.decisions > 0
-    in_path = m.want == 0 or not known or m.excess_burst_capacity < 0 or (m.want < 0 and m.active == INACTIVE)
-    if in_path and not live.in_path:
-        live.proxied_since = now
-    live.in_path = 1 if in_path else 0

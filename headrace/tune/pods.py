@@ -140,6 +140,8 @@ def choose(path: Path, pods: Pods, lines: Lines, live: Record) -> int:
 def arrive(path: Path, requests: Requests, pods: Pods, lines: Lines, live: Record, request: int, now: float) -> None:
     """A request comes: it is served, waits, or is refused with 503."""
     queues.change(live, now, 1)
+    if live.arrived == 0 and live.in_flight == 1 and live.area == 0.0:
+        live.first = now
     live.arrived += 1
     if live.ready == 0:
         live.cold += 1

@@ -38,6 +38,10 @@ LIVE = np.dtype(
         ("changed", np.float64),
         ("looked", np.float64),
         ("arrived", np.int64),
+        # What an activator tells: since when it has had requests, whether it has told of them, and of how many ahead.
+        ("first", np.float64),
+        ("heard", np.int64),
+        ("ahead", np.float64),
         # Pods.
         ("alive", np.int64),
         ("ready", np.int64),
@@ -46,9 +50,11 @@ LIVE = np.dtype(
         ("pod_at", np.float64),
         ("turn", np.int64),
         ("random", np.uint64),
-        # The autoscaler's clock and wishes. set_to, wish: -1 before the first.
+        # The autoscaler's clock and wishes. slot: of the last decision, in intervals; set_to, wish: -1 before the first;
+        # excess: the last excess burst capacity; in_path: whether the activator is.
         ("tick_at", np.float64),
-        ("decided", np.float64),
+        ("slot", np.int64),
+        ("excess", np.float64),
         ("set_to", np.int64),
         ("wish", np.int64),
         ("in_path", np.int64),

@@ -72,7 +72,13 @@ class Space:
     knobs: tuple[Knob, ...]
 
     def admits(self, setting: Setting) -> bool:
-        """Whether Knative's webhook would take it."""
+        """Whether Knative's webhook would take it, and no bound of it contradicts another.
+
+        The webhook compares annotations alone: a min-scale above the cluster's max-scale passes it, and wins.
+        """
+        spec = setting.spec(self.world.config)
+        if 0 < spec.max_scale < max(spec.min_scale, spec.activation_scale):
+            return False
         return not verdicts.faults(dict(setting.annotations), self.world.config)
 
     def drawn(self, source: Random) -> Setting:

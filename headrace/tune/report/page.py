@@ -148,7 +148,7 @@ def _front(tuned: Tuned, price: float | None) -> Iterator[str]:
     what = "p99" if aim.p95_s is None and aim.p99_s is not None else "p95"
     yield (
         f"<h2>What was to choose from</h2><p>Each dot is a setting, simulated on all of the traffic: "
-        f"{len(found.candidates)} of them. The line is the front: nothing that was tried is both cheaper and faster.</p>"
+        f"{len(found.candidates)} of them. The line is the front: nothing tried is both cheaper and faster.</p>"
     )
     points, outside = _near(list(_points(tuned)))
     if len(points) > 1:
