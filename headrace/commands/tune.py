@@ -9,7 +9,7 @@ import typer
 
 from eventing.errors import HeadraceError, Misconfigured
 from headrace import screen
-from headrace.commands import options
+from headrace.commands import options, verified
 from headrace.commands import tune_options as given
 from headrace.screen import Output
 from knative.literals import parse_float
@@ -55,14 +55,19 @@ def tune(
     seed: given.Seed = 0,
     cores: given.Cores = None,
     report: given.Report = None,
+    verify: verified.Recorded = None,
     output: options.Json = Output.text,
 ) -> None:
     """What to set, and why.
 
-    Settings are tried on recorded traffic, with Knative's own decisions. Exit status 1 when none meets the aim.
+    Settings are tried on recorded traffic, with Knative's own decisions. Exit status 1 when none meets the aim. With
+    --verify our decisions are compared with recorded ones of Knative instead: exit status 1 when any differs.
 
     Example: headrace tune access.log --manifest service.yaml --p95 250ms --report tuned.html
     """
+    if verify is not None:
+        _verify(verify, output)
+        return
     # They load numba, which takes a second that no other command has to spend.
     from headrace.tune import present, recordings, tuning
     from headrace.tune.aims import Aim
@@ -113,6 +118,15 @@ def tune(
     _show(tuned, output, pod_hour_price)
     if not tuned.advice.holds:
         raise typer.Exit(1)
+
+
+def _verify(recorded: Path, output: Output) -> None:
+    from headrace.tune import verify as of_verify
+
+    with screen.progress() as bar:
+        bar.add_task("deciding again", total=None)
+        found = of_verify.verify(recorded)
+    verified.decisions(found, output)
 
 
 def _pod_seconds(budget: str | None, price: float | None) -> float | None:
