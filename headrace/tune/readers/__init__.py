@@ -10,7 +10,7 @@ from headrace.tune.traffic import Traffic
 
 
 def read(path: Path | str, options: Options = UNTOLD) -> Traffic:
-    """The traffic in a file, gzip or not.
+    """The traffic in a file, gzip or not, or in the folder of the gateway's journal.
 
     Raises BadTraffic for what cannot be read as traffic, and Misconfigured where what reads it is not installed.
     """

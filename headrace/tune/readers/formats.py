@@ -87,7 +87,9 @@ FORMATS = (
 
 
 def read(path: Path, options: Options) -> Traffic:
-    """The traffic in a file of any of the formats, with the cold starts that the options give."""
+    """The traffic in a file of any format, or in a journal's folder, with the cold starts that the options give."""
+    if path.is_dir():
+        return given.cold_starts(journal.read_folder(path, options), options)
     head = source.head(path)
     if b"\0" in head and not head.startswith(source.PARQUET):
         raise BadTraffic(f"{path} is binary and no Parquet; {_EXPECTED}")

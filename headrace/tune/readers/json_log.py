@@ -52,7 +52,7 @@ def read_queue_proxy(path: Path, options: Options) -> Traffic:
         request = found.get("httpRequest")
         if not isinstance(request, dict) or "latency" not in request:
             return None
-        which = next((found[k] for k in ("revision", "service") if isinstance(found.get(k), str)), None)
+        which = found.get("revision", found.get("service"))
         return (
             _text(json_lines.collected(found)),
             _text(request["latency"]),

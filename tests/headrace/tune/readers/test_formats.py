@@ -50,7 +50,7 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, content: bytes, said: s
 def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadTraffic, match="there is no file"):
         readers.read(tmp_path / "none.csv")
-    with pytest.raises(BadTraffic, match="cannot be read: Is a directory"):
+    with pytest.raises(BadTraffic, match="is a folder without a gateway's journal"):
         readers.read(tmp_path)
 
 

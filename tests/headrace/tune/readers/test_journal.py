@@ -77,3 +77,24 @@ def test_a_wait_longer_than_the_duration_by_more_than_rounding_is_a_broken_row(t
     assert read(tmp_path, request(0, 0.1, 0.1004)).service_s.tolist() == [0.0]
     with pytest.raises(BadTraffic, match="missing or negative"):
         read(tmp_path, request(0, 0.1, 0.5), request(1, 0.1))
+
+
+def pod(name: str, cold_start_s: float | None, pod_s: float | None, revision: str = "flights-00001") -> str:
+    line = {"at_s": AT, "namespace": "default", "revision": revision, "pod": name}
+    return json.dumps({**line, "cold_start_s": cold_start_s, "pod_s": pod_s})
+
+
+def test_a_journals_folder_is_one_journal_and_its_pods_tell_the_cold_starts(tmp_path: Path) -> None:
+    files = {
+        "requests-00000001.jsonl": [request(0, 2.1, 2.0, cold=True), request(9, 0.3, revision="promoter-00001")],
+        "requests-00000002.jsonl": [request(20, 0.2, 0.1)],
+        "pods-00000001.jsonl": [pod("a", 1.5, None), pod("b", None, 9.0), pod("x", 7.0, None, "promoter-00001")],
+        "pods-00000002.jsonl": [pod("a", 1.5, 90.0), pod("c", 1.25, None)],
+    }
+    for name, lines in files.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    of = readers.read(tmp_path, Options(only="flights"))
+    assert of.starts_s.tolist() == [0, 20] and of.service_s == pytest.approx([0.1, 0.1])
+    assert of.cold_start_s.tolist() == [1.5, 1.25]
+    assert any("2 cold starts are those of the pods" in r for r in of.repairs)
+    assert readers.read(tmp_path, Options(only="flights", cold_start_s=3.0)).cold_start_s.tolist() == [3.0]
