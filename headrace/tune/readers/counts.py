@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from headrace.tune.readers import arrivals, columns, durations, percentiles, selection, source, tabular
@@ -47,20 +49,16 @@ def read_azure_2019(path: Path, options: Options) -> Traffic:
         raise BadTraffic(f"{path} lacks minutes: it has {columns.shown(minutes)}; expected 1, 2, 3 … without a gap")
     table = tabular.load(path, [_FUNCTION, *minutes], names)
     by_function = table.column(_FUNCTION)
-    per_minute = np.column_stack([durations.numbers(table.column(m), m) for m in minutes])
-    missing = np.isnan(per_minute)
-    per_minute = np.where(missing, 0.0, per_minute)
-    hashes = np.array(by_function.to_pylist(), dtype=object)
-    name = selection.choose(_totals(hashes, per_minute.sum(axis=1)), options.only, "function")
-    of_function = hashes == name
-    rows = int(of_function.sum())
-    notes: tuple[str, ...] = (f"function {name} was taken, {rows} of {hashes.size:,} rows",)
-    if missing[of_function].any():
-        notes += (f"{int(missing[of_function].sum()):,} minutes without a number count as none",)
+    name = _azure_function(table, minutes, options)
+    rows = table.filter(pc.equal(by_function, name))
+    per_minute = np.column_stack([durations.numbers(rows.column(m), m) for m in minutes])
+    notes: tuple[str, ...] = (f"function {name} was taken, {rows.num_rows:,} of {table.num_rows:,} rows",)
+    if np.isnan(per_minute).any():
+        notes += (f"{int(np.isnan(per_minute).sum()):,} minutes without a number count as none",)
     steps = Steps(
         begins_s=np.arange(len(minutes), dtype=np.float64) * MINUTE_S,
         step_s=MINUTE_S,
-        requests=_whole(per_minute[of_function].sum(axis=0), path),
+        requests=_whole(np.nansum(per_minute, axis=0), path),
         exact=True,
         began=None,
         notes=notes,
@@ -110,9 +108,16 @@ def _huawei_function(path: Path, names: Sequence[str], functions: Sequence[str],
     return selection.choose(totals, options.only, "function")
 
 
-def _totals(hashes: NDArray[np.object_], requests: Floats) -> dict[str, int]:
-    functions, number = np.unique(hashes.astype(str), return_inverse=True)
-    return dict(zip(functions.tolist(), np.bincount(number, requests).astype(int).tolist(), strict=True))
+def _azure_function(table: pa.Table, minutes: Sequence[str], options: Options) -> str:
+    """The one that is meant. All rows are summed only where a refusal is to name the busiest."""
+    functions = [str(f) for f in pc.unique(table.column(_FUNCTION)).to_pylist()]
+    meant = [f for f in functions if options.only and f.startswith(options.only)]
+    if len(meant) == 1:
+        return meant[0]
+    totals = np.sum([np.nan_to_num(durations.numbers(table.column(m), m)) for m in minutes], axis=0)
+    summed = pa.table({"function": table.column(_FUNCTION), "requests": totals}).group_by("function")
+    rows = summed.aggregate([("requests", "sum")]).to_pylist()
+    return selection.choose({str(r["function"]): int(r["requests_sum"]) for r in rows}, options.only, "function")
 
 
 def _whole(requests: Floats, path: Path) -> Floats:

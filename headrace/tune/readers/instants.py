@@ -145,6 +145,9 @@ def _local(column: pa.ChunkedArray | pa.Array, name: str, options: Options) -> I
     late = pc.assume_timezone(column, zone, ambiguous="latest", nonexistent="latest")
     twice = pc.sum(pc.not_equal(early, late)).as_py() or 0
     notes: tuple[str, ...] = (f"{count:,} times in {name!r} have no zone: taken as {zone}",)
+    skipped = pc.sum(pc.not_equal(pc.local_timestamp(early), column)).as_py() or 0
+    if skipped:
+        notes += (f"{skipped:,} of them lie in the hour that {zone} leaves out: the hour's end was taken",)
     if twice:
         notes += (f"{twice:,} of them lie in the hour that {zone} has twice: the first of the two was taken",)
     return Instants(_epoch_s(early), absolute=True, notes=notes)

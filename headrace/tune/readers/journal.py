@@ -2,8 +2,8 @@
 
 Requests have `at_s`, epoch seconds when one came; `duration_s` until its answer was out, `queued_s` of that it waited
 for a place in a pod; `cold`: no pod was ready when it came; `revision`, `namespace`, `status`. Service is what is left
-of the duration without the wait. Pods have `cold_start_s`, from asked for to ready; where no file has them, a cold start
-is what the first of its requests waited.
+of the duration without the wait. Pods have `cold_start_s`, from asked for to ready; where no file has them, a cold
+start is what the first of its requests waited.
 
 Source: headrace.local.gateway.request_journal, which writes both.
 """

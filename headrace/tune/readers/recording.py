@@ -29,6 +29,8 @@ SILENCE_SHARE, SILENCE_S = 0.1, 600.0
 LONGEST_SILENCE_S = 14 * 86_400.0
 # More in one second than the busiest gateways of one service pass on: worth a word, for a coarse clock does the same.
 DENSE = 10_000
+# Of independent requests, hardly any come at one moment of a clock of milliseconds.
+SAME_SHARE = 0.25
 LONGEST_S = 600.0  # Knative's max-revision-timeout-seconds as it is shipped
 
 
@@ -231,11 +233,16 @@ def _tell_oddities(starts_s: Floats, service_s: Floats, notes: list[str]) -> Non
         )
     within = np.searchsorted(starts_s, starts_s + 1.0) - np.arange(starts_s.size) if starts_s.size >= DENSE else gaps
     at = int(np.argmax(within)) if within.size else 0
-    if within.size and within[at] >= DENSE:
-        same = int((gaps == 0).sum())
+    same = int((gaps == 0).sum())
+    if same > SAME_SHARE * starts_s.size:
         notes.append(
-            f"{int(within[at]):,} requests came within one second, from second {starts_s[at]:,.1f}, and {same:,} at "
-            "the very moment of the one before: taken as they are, though a coarse or broken clock writes the same"
+            f"{same:,} of {starts_s.size:,} requests came at the very moment of the one before: taken as they are, "
+            "though a coarse clock writes the same"
+        )
+    if within.size and within[at] >= DENSE:
+        notes.append(
+            f"{int(within[at]):,} requests came within one second, from second {starts_s[at]:,.1f}: taken as "
+            "they are, though a broken clock writes the same"
         )
     if np.median(service_s) > LONGEST_S:
         notes.append(
