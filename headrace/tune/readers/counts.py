@@ -104,7 +104,7 @@ def _huawei_function(path: Path, names: Sequence[str], functions: Sequence[str],
     if options.only in functions:
         return str(options.only)
     table = tabular.load(path, functions, names)
-    totals = {f: int(np.nansum(durations.numbers(table.column(f), f))) for f in functions}
+    totals = {f: float(np.nansum(durations.numbers(table.column(f), f))) for f in functions}
     return selection.choose(totals, options.only, "function")
 
 
@@ -117,7 +117,7 @@ def _azure_function(table: pa.Table, minutes: Sequence[str], options: Options) -
     totals = np.sum([np.nan_to_num(durations.numbers(table.column(m), m)) for m in minutes], axis=0)
     summed = pa.table({"function": table.column(_FUNCTION), "requests": totals}).group_by("function")
     rows = summed.aggregate([("requests", "sum")]).to_pylist()
-    return selection.choose({str(r["function"]): int(r["requests_sum"]) for r in rows}, options.only, "function")
+    return selection.choose({str(r["function"]): float(r["requests_sum"]) for r in rows}, options.only, "function")
 
 
 def _whole(requests: Floats, path: Path) -> Floats:

@@ -62,7 +62,7 @@ def of_numbers(column: pa.ChunkedArray, name: str, unit: str | None, options: Op
     present = values[np.isfinite(values)]
     if not present.size:
         raise BadTraffic(f"column {name!r} holds no time at all")
-    middle = float(np.median(present))
+    middle = float(np.quantile(present, 0.5, method="lower"))
     seen = next((u for u, s in UNITS.items() if EPOCH_S[0] <= middle * s < EPOCH_S[1]), None)
     told = options.time_unit or unit
     if seen is not None and told is not None and seen != told and options.time_unit is None:

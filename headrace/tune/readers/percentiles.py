@@ -39,9 +39,9 @@ def read(path: Path, options: Options) -> Distribution:
     table = tabular.load(path, names, names)
     functions = table.column(FUNCTION)
     counts = np.nan_to_num(durations.numbers(table.column(COUNT), COUNT))
-    counted: dict[str, int] = {}
+    counted: dict[str, float] = {}
     for function, count in zip(functions.to_pylist(), counts.tolist(), strict=True):
-        counted[str(function)] = counted.get(str(function), 0) + int(count)
+        counted[str(function)] = counted.get(str(function), 0) + count
     name = selection.choose(counted, options.only, "function")
     row = table.filter(pc.equal(functions, name)).slice(0, 1)
     seconds = [durations.numbers(row.column(c), c)[0] / 1000 for c in _columns()]

@@ -78,7 +78,7 @@ def _selected(found: Sequence[Series], path: Path, options: Options) -> tuple[li
         return list(found), ((f"{len(found):,} series were summed",) if len(found) > 1 else ())
     labelled = [s for s in found if options.only in s.labels.values()]
     if not labelled:
-        sums = {s.name: int(np.nansum(s.values)) for s in found}
+        sums = {s.name: float(np.nansum(s.values)) for s in found}
         name = selection.choose(sums, options.only, "series")
         labelled = [s for s in found if s.name == name]
     return labelled, (f"of {len(found):,} series the {len(labelled):,} of {options.only} were taken",)

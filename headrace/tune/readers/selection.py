@@ -9,7 +9,7 @@ from headrace.tune.traffic import BadTraffic
 SHOWN = 5
 
 
-def choose(counts: Mapping[str, int], only: str | None, what: str) -> str:
+def choose(counts: Mapping[str, float], only: str | None, what: str) -> str:
     """The one name that `only` means: by itself in full or as the beginning of one name, or the only one there is.
 
     counts: requests under each name. Raises BadTraffic naming the busiest where it means none or several.
@@ -22,7 +22,7 @@ def choose(counts: Mapping[str, int], only: str | None, what: str) -> str:
     if len(meant) == 1:
         return meant[0]
     busiest = sorted(counts, key=lambda name: -counts[name])[:SHOWN]
-    listed = ", ".join(f"{name} ({counts[name]:,} requests)" for name in busiest)
+    listed = ", ".join(f"{name} ({counts[name]:,.0f} requests)" for name in busiest)
     if only is None:
         reason = f"the recording holds {len(counts):,} {what}s, and settings are tried on one"
     else:
