@@ -59,7 +59,7 @@ def shape(name: str, seconds: float, peak_rps: float, service_s: float, seed: in
         starts_s=starts_s,
         service_s=service_times(starts_s.size, service_s, rng),
         began=None,
-        source=f"shape {name}: {seconds:g} s, peak {peak_rps:g} requests/s, service {service_s * 1000:g} ms, seed {seed}",
+        source=f"shape {name}: {seconds:g} s, peak {peak_rps:g}/s, service {service_s * 1000:g} ms, seed {seed}",
         cold_start_s=np.empty(0),
         repairs=(f"arrivals and service times are drawn: a Poisson process, lognormal times with sigma {SIGMA}",),
     )
