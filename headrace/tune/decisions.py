@@ -28,7 +28,8 @@ NONE = -1  # pods: leave them be
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 _SLOT_S = 2
 
-UNKNOWN, ACTIVE, INACTIVE = 0, 1, 2  # Life.active
+# Life.active, and of its False two reasons: NoTraffic and TimedOut. A change between them is a change.
+UNKNOWN, ACTIVE, INACTIVE, TIMED_OUT = 0, 1, 2, 3
 
 MEMORY = np.dtype(
     [
@@ -56,6 +57,9 @@ MEMORY = np.dtype(
 )
 
 
+DERIVED = ("rps", "stable_broken", "panic_broken", "delay_slots")  # fields of Rules that are made of the spec's
+
+
 class Rules(NamedTuple):
     """A `knative.autoscaler.Spec` in numbers; the fields of the same names."""
 
@@ -66,6 +70,8 @@ class Rules(NamedTuple):
     target_burst_capacity: float
     panic_threshold: float
     stable_window_ns: int
+    stable_broken: bool
+    panic_broken: bool
     delay_slots: int
     max_scale_up_rate: float
     max_scale_down_rate: float
@@ -82,16 +88,19 @@ class Rules(NamedTuple):
     @classmethod
     def of(cls, spec: Spec) -> Rules:
         """The rules of a spec."""
+        begun = autoscaler.start(spec, 0, 0.0)
         return cls(
             rps=spec.metric == autoscaler_settings.RPS,
-            delay_slots=autoscaler.start(spec, 0, 0.0).delay_slots,
+            stable_broken=begun.stable.broken,
+            panic_broken=begun.panic.broken,
+            delay_slots=begun.delay_slots,
             **{name: type_(getattr(spec, name)) for name, type_ in _same_fields().items()},
         )
 
 
 def _same_fields() -> dict[str, type]:
     """What Rules takes over from Spec, and its type: machine code is made for one set of types."""
-    return {name: t for name, t in get_type_hints(Rules).items() if name not in ("rps", "delay_slots")}
+    return {name: t for name, t in get_type_hints(Rules).items() if name not in DERIVED}
 
 
 class Memory(NamedTuple):
@@ -173,11 +182,17 @@ def _recorded(
 
 
 @inlined
+def is_empty(last: int, second: int, size: int, broken: bool) -> bool:
+    """Whether a window of `size` seconds, whose last write was at `last`, has nothing to say."""
+    return last == NEVER or second - last > (size - 1 if broken else size)
+
+
+@inlined
 def _average(
-    buckets: Floats, weights: Floats, first: int, last: int, total: float, second: int, weighted: bool
+    buckets: Floats, weights: Floats, first: int, last: int, total: float, second: int, weighted: bool, broken: bool
 ) -> float:
     size, silent = buckets.size, second - last
-    if last == NEVER or silent > size:
+    if is_empty(last, second, size, broken):
         return 0.0
     if weighted:
         silent = max(0, silent)
@@ -210,22 +225,23 @@ def decide(rules: Rules, memory: Memory, ready: int, now_ns: int) -> bool:
     """One decision, left in the memory's scalars; False where it is not valid, for lack of data."""
     m = memory.scalars[0]
     second = now_ns // 1_000_000_000
-    if m.stable_last == NEVER or second - m.stable_last > memory.stable.size:
+    if is_empty(m.stable_last, second, memory.stable.size, rules.stable_broken):
         m.valid = 0
         m.panicking = 1 if m.panic_since != NEVER else 0
         return False
     stable = _average(
-        memory.stable, memory.stable_weights, m.stable_first, m.stable_last, m.stable_total, second, rules.weighted
-    )
+        memory.stable, memory.stable_weights, m.stable_first, m.stable_last, m.stable_total, second, rules.weighted,
+        rules.stable_broken,
+    )  # fmt: skip
     panic = _average(
-        memory.panic, memory.panic_weights, m.panic_first, m.panic_last, m.panic_total, second, rules.weighted
-    )
+        memory.panic, memory.panic_weights, m.panic_first, m.panic_last, m.panic_total, second, rules.weighted,
+        rules.panic_broken,
+    )  # fmt: skip
     pods = max(1, ready)
-    up = rules.max_scale_up_rate * pods
-    down = pods / rules.max_scale_down_rate if rules.reachable else 0.0
-    most = np.ceil(up) if up < _INT32_MAX else float(_INT32_MAX)
-    least = np.floor(down) if down > 0 else 0.0
-    stable_wish, panic_wish = _pods_for(stable, rules.target_value), _pods_for(panic, rules.target_value)
+    most = float(np.ceil(rules.max_scale_up_rate * pods))
+    least = float(np.floor(pods / rules.max_scale_down_rate)) if rules.reachable else 0.0
+    # ceil and floor leave NaN and infinities what they are.
+    stable_wish, panic_wish = float(np.ceil(stable / rules.target_value)), float(np.ceil(panic / rules.target_value))
     for_stable, for_panic = _held(stable_wish, least, most), _held(panic_wish, least, most)
     if rules.activation_scale > 1:
         if stable_wish > 0:
@@ -255,16 +271,15 @@ def decide(rules: Rules, memory: Memory, ready: int, now_ns: int) -> bool:
 
 
 @inlined
-def _pods_for(value: float, target: float) -> float:
-    pods = value / target
-    return float(np.ceil(pods)) if np.isfinite(pods) else pods
-
-
-@inlined
 def _held(wish: float, least: float, most: float) -> int:
-    if np.isnan(wish):
-        return _INT32_MIN
-    return int(min(max(wish, least), most))
+    if wish == np.inf or least == np.inf:
+        held = np.inf
+    elif np.isnan(wish) or np.isnan(least):
+        held = np.nan
+    else:
+        held = max(wish, least)
+    held = np.nan if np.isnan(most) else min(held, most)
+    return int(held) if held <= _INT32_MAX else _INT32_MIN
 
 
 @compiled
@@ -341,8 +356,10 @@ def _age(rules: Rules, m: Record, want: int, ready: int, now_ns: int) -> None:
     needed = max(rules.min_scale, 1 if m.initialized else rules.initial_scale)
     if ready >= needed:
         m.initialized = 1
-    if want == 0 or needed == 0 or (want < 0 and m.active == INACTIVE):
-        after = INACTIVE
+    if want == 0 or needed == 0:
+        after = TIMED_OUT if m.active == UNKNOWN and needed > 0 else INACTIVE
+    elif want < 0 and m.active >= INACTIVE:
+        after = INACTIVE if ready < needed else m.active
     elif ready < needed:
         after = UNKNOWN
     else:

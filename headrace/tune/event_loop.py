@@ -132,7 +132,7 @@ def _tick(
     live.tick_at = np.floor(now) + 1 + PHASE_S
     if (
         live.set_to == 0 and live.wish <= 0 and live.ready == 0 and live.in_flight == 0
-        and memory.scalars[0].active == INACTIVE
+        and memory.scalars[0].active >= INACTIVE
     ):  # fmt: skip
         live.tick_at = np.inf  # at rest until the next request
 
@@ -167,8 +167,8 @@ def _observe(rules: Rules, memory: Memory, live: Record, now: float) -> None:
         if spoke or pods_report:
             decisions.record(rules, memory, _ns(now), average, requests)
             return
-    last = memory.scalars[0].stable_last
-    if not scraped and (last == decisions.NEVER or int(np.floor(now)) - last > memory.stable.size):
+    last, size = memory.scalars[0].stable_last, memory.stable.size
+    if not scraped and decisions.is_empty(last, int(np.floor(now)), size, rules.stable_broken):
         # Where no pod is ever scraped, silence is no lack of data: nobody asks.
         decisions.record(rules, memory, _ns(now), 0.0, 0.0)
 

@@ -14,14 +14,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from headrace.tune import decisions
-from knative import autoscaler
 from knative import annotations as verdicts
+from knative import autoscaler
 from knative.autoscaler import Config, Life, Observation, Scrape, Spec
 from knative.literals import nanoseconds
 
 TRACES = Path(__file__).parents[3].parent / "shared" / "kpa" / "traces.jsonl.gz"
 GROUP = "autoscaling.knative.dev"
-ACTIVE = ("Unknown", "True", "False")
+ACTIVE = ("Unknown", "True", "False", "False")
 
 
 class Twins:
@@ -123,8 +123,8 @@ _CONFIG = st.fixed_dictionaries(
     optional={
         "enable-scale-to-zero": st.sampled_from(["true", "false"]),
         "allow-zero-initial-scale": st.just("true"),
-        "max-scale-up-rate": st.sampled_from(["1.1", "2.5", "1000", "Inf"]),
-        "max-scale-down-rate": st.sampled_from(["1.1", "2", "3.7"]),
+        "max-scale-up-rate": st.sampled_from(["1.1", "2.5", "1000", "Inf", "NaN", "1e10"]),
+        "max-scale-down-rate": st.sampled_from(["1.1", "2", "3.7", "Inf", "NaN"]),
         "scale-to-zero-grace-period": st.sampled_from(["1s", "6s", "30s"]),
     },
 )
@@ -139,13 +139,18 @@ _STEPS = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(_ANNOTATIONS, _CONFIG, st.sampled_from([0, 1, 5, 100]), st.booleans(), st.integers(0, 5), _STEPS)
+@given(
+    _ANNOTATIONS, _CONFIG, st.sampled_from([0, 1, 5, 100]), st.booleans(), st.integers(0, 5), _STEPS,
+    st.sampled_from(["", "", "6.5s", "9.999s"]),
+)  # fmt: skip
 def test_it_decides_as_the_original_on_whatever_is_drawn(
-    keys: dict[str, str], config: dict[str, str], limit: int, reachable: bool, ready: int, steps: list[Any]
+    keys: dict[str, str], config: dict[str, str], limit: int, reachable: bool, ready: int, steps: list[Any], broken: str
 ) -> None:
     annotations = {f"{GROUP}/{key}": value for key, value in keys.items()}
     known = Config.from_map(config)
     assume(not verdicts.faults(annotations, known))
+    if broken:  # the webhook refuses a window of broken seconds; what is there already is decided on all the same
+        annotations[f"{GROUP}/window"] = broken
     twins, now = Twins(autoscaler.resolve(annotations, known, limit, reachable), ready, 0.0), 0.0
     for gap, concurrency, requests, pods, late, proxied in steps:
         now = round(now + gap, 3)
@@ -158,4 +163,4 @@ def test_a_spec_has_no_field_that_the_rules_leave_out() -> None:
     """A new field in the original must not be forgotten in the twin."""
     elsewhere = {"metric", "scale_down_delay_ns", "panic_window_ns"}  # rps, delay_slots, the ring's length
     fields = {f.name for f in dataclasses.fields(Spec)}
-    assert fields - elsewhere == set(decisions.Rules._fields) - {"rps", "delay_slots"}
+    assert fields - elsewhere == set(decisions.Rules._fields) - set(decisions.DERIVED)
