@@ -36,7 +36,7 @@ from tests.running import Platform, flights_csv, platform
 
 DOCS = HOUSE / "docs"
 OPS = DOCS / "ops.md"
-VARIABLE = re.compile(r"(HEADRACE|K)_[A-Z_]+")
+VARIABLE = re.compile(r"(HEADRACE|K)_[A-Z0-9_]+")
 ROOT: Any = typer.main.get_command(cli.app)
 
 running = pytest.fixture(scope="module")(platform)

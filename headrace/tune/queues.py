@@ -50,7 +50,7 @@ LIVE = np.dtype(
         ("pod_at", np.float64),
         ("turn", np.int64),
         ("random", np.uint64),
-        # The autoscaler's clock and wishes. slot: of the last decision, in intervals; set_to, wish: -1 before the first;
+        # The autoscaler's clock and wishes. slot: of the last decision, in intervals; set_to, wish: -1 before any;
         # excess: the last excess burst capacity; in_path: whether the activator is.
         ("tick_at", np.float64),
         ("slot", np.int64),

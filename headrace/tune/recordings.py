@@ -15,7 +15,7 @@ from headrace.tune.readers.options import Options
 from headrace.tune.together import together
 from headrace.tune.traffic import BadTraffic, Traffic
 
-JOURNAL = "requests/requests-*.jsonl"  # in the platform's home; names ascend with time
+JOURNAL = "requests"  # the gateway's, in the platform's home
 SERVICE_S = 0.1  # of a shape, where nothing is said
 
 
@@ -53,9 +53,9 @@ def traffic(wanted: Wanted) -> Traffic:
         return shapes.shape(wanted.shape, wanted.length_s, wanted.peak_rps, service_s, wanted.seed)
     files = wanted.files
     if wanted.home is not None:
-        files = tuple(sorted(wanted.home.glob(JOURNAL)))
-        if not files:
-            raise BadTraffic(f"{wanted.home} holds no request yet; expected a platform that has answered some")
+        files = (wanted.home / JOURNAL,)
+        if not files[0].is_dir():
+            raise BadTraffic(f"{wanted.home} holds no journal of requests; expected a platform that has answered some")
     options = Options(
         only=wanted.only,
         duration_unit=wanted.duration_unit,

@@ -80,10 +80,16 @@ class Simulator:
 
 
 def search(
-    simulator: Simulator, space: Space, aim: Aim, *, settings: int = SETTINGS, progress: Progress = lambda _, __: None
+    simulator: Simulator,
+    space: Space,
+    aim: Aim,
+    *,
+    settings: int = SETTINGS,
+    dull_rounds: int = DULL_ROUNDS,
+    progress: Progress = lambda _, __: None,
 ) -> Found:
-    """The best of at most `settings` settings, all simulated whole. progress: called with how many are done and the
-    limit.
+    """The best of at most `settings` settings, all simulated whole; it ends early after `dull_rounds` rounds without a
+    better one. progress: called with how many are done and the limit.
     """
     source = Random(simulator.seed)
     part = screen_of(simulator.traffic) if simulator.traffic.count > SCREEN_ABOVE else None
@@ -107,7 +113,7 @@ def search(
 
     fresh(space.present)
     whole([space.present])
-    while len(done) < settings and dull < DULL_ROUNDS and space.knobs:
+    while len(done) < settings and dull < dull_rounds and space.knobs:
         room = min(ROUND, settings - len(done))
         want = room * SCREENED if part is not None else room
         proposed = [s for s in _proposals(space, done, aim, source, want * 4) if fresh(s)][:want]

@@ -1,4 +1,4 @@
-"""The search and its advice: what is obviously better is found, what is refused never appears, and each reason holds."""
+"""The search and its advice: what is obviously better is found, what is refused never appears, each reason holds."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ PLAIN = [
                  id="pods that serve fewer than they hold"),
     pytest.param(setting(0, target="2", scale_down_delay="10s"), World(path=LAPTOP, pod_capacity=3), "ramp", 15.0,
                  id="without a limit"),
-    pytest.param(setting(2, target="2", max_scale="2"), World(path=LAPTOP, timeout_s=1.5, pod_capacity=2), "burst", 60.0,
-                 id="overload with timeouts"),
+    pytest.param(setting(2, target="2", max_scale="2"), World(path=LAPTOP, timeout_s=1.5, pod_capacity=2), "burst",
+                 60.0, id="overload with timeouts"),
     pytest.param(setting(1, metric="rps", target="5", max_scale="1"), World(path=LAPTOP, pod_capacity=1), "burst", 40.0,
                  id="a line that is full"),
     pytest.param(setting(5, min_scale="0", activation_scale="3", window="6s", scale_to_zero_pod_retention_period="1m"),
@@ -57,9 +57,9 @@ PLAIN = [
                  id="the activator always in the path"),
     pytest.param(setting(2, target_burst_capacity="0", window="8s"), World(path=LAPTOP, pod_capacity=2), "sparse", 0.5,
                  id="the activator never in the path"),
-    pytest.param(setting(1, initial_scale="6", target_utilization_percentage="100", metric_aggregation_algorithm="weighted"
-                         "-exponential"), World(path=LAPTOP, pod_capacity=1, cold_starts_s=(0.0,)), "steady", 20.0,
-                 id="weighted averages"),
+    pytest.param(setting(1, initial_scale="6", target_utilization_percentage="100",
+                         metric_aggregation_algorithm="weighted-exponential"),
+                 World(path=LAPTOP, pod_capacity=1, cold_starts_s=(0.0,)), "steady", 20.0, id="weighted averages"),
 ]  # fmt: skip
 
 
