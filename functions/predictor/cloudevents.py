@@ -6,7 +6,8 @@ data is the body of a V1 or V2 request: the reply's data is that request's answe
 An operator names both otherwise, for both doors, by `ReplyAs`.
 
 An unknown model is Rejected, for 404 would be delivered again; a model that is not ready yet is RetryLater.
-Source: kserve python/kserve/kserve/protocol/dataplane.py (`decode_cloudevent`, `encode`) and utils/utils.py.
+Source: kserve python/kserve/kserve/protocol/dataplane.py (`decode_cloudevent`, `encode`) and utils/utils.py;
+kserve/pkg/logger and SeldonIO/seldon-core components/seldon-request-logger for what loggers name a model by.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from functions.predictor.wire import infer_request
 
 UNPROCESSABLE = 422  # what Rejected is to whoever delivers events
 RESPONSE_TYPE = "io.kserve.inference.response"
+LOGGED = ("modelid", "inferenceservicename")  # extensions in which loggers name a model, the narrower one first
 RESPONSE_SOURCE = "io.kserve.inference."  # and the model's name
 
 Encode = Callable[[Prediction], bytes]
@@ -130,9 +132,13 @@ def _id(served: Served, event: CloudEvent) -> str:
 
 
 def _model_of(catalog: Catalog, event: CloudEvent) -> str:
-    """Which model an event of KServe's means at `/`: its subject, or the only one there is."""
+    """Which model an event of KServe's means at `/`: its subject's, the one that a logger names, or the only one."""
     models, subject = catalog.models(), event.get_subject()
-    if subject in models or len(models) != 1:
+    # KServe's logger and Seldon's write no subject.
+    for named in (subject, *(event.get_extension(name) for name in LOGGED)):
+        if named in models:
+            return str(named)
+    if len(models) != 1:
         if not subject:
             raise Rejected(f"no subject says which model is meant; this server has {', '.join(models) or 'none'}")
         return subject
