@@ -89,7 +89,7 @@ class Numbers:
 # Counted by `functions.predictor.statistics`.
 REQUESTS = Family(
     "headrace_requests_total",
-    "Prediction requests answered, probes among them, by model, protocol (v1, v2, grpc) and outcome.",
+    "Prediction requests answered, probes among them, by model, protocol (v1, v2, cloudevents, grpc) and outcome.",
     ("model", "protocol", "outcome"),
 )
 REQUEST_DURATION = Family(

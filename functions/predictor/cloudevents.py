@@ -30,7 +30,9 @@ from functions.predictor.outbox import made
 from functions.predictor.protocols import v1, v2
 from functions.predictor.reply_as import EVENT_HEADER
 from functions.predictor.wire import infer_request
+from monitoring import predictions
 
+PROTOCOL = "cloudevents"  # the metrics' label
 UNPROCESSABLE = 422  # what Rejected is to whoever delivers events
 RESPONSE_TYPE = "io.kserve.inference.response"
 LOGGED = ("modelid", "inferenceservicename")  # extensions in which loggers name a model, the narrower one first
@@ -50,9 +52,29 @@ def handler(catalog: Catalog) -> Callable[[CloudEvent], CloudEvent]:
                 f"an event of type {event.get_type()!r:.100} whose data is no object; expected "
                 f"{contract.PredictionRequested.TYPE}, or the body of a V1 or V2 request as data"
             )
-        return _response(_find(catalog, _model_of(catalog, event)), event, told=True)
+        served = _find(catalog, _model_of(catalog, event))
+        return _counted(served, lambda: _response(served, event, told=True))
 
     return handle
+
+
+def _counted(served: Served, answer: Callable[[], CloudEvent]) -> CloudEvent:
+    """The answer to an event at `/`, counted as a request; on a predict path it is one of V1 or V2."""
+    meter = served.statistics.meter(PROTOCOL)
+    began = meter.begin()
+    outcome = predictions.FAILED
+    try:
+        reply = answer()
+        outcome = predictions.DONE
+        return reply
+    except RetryLater:
+        outcome = predictions.RETRY_LATER
+        raise
+    except Rejected:
+        outcome = predictions.REJECTED
+        raise
+    finally:
+        meter.end(began, outcome, probe=False)
 
 
 def answer(served: Served, body: bytes, environ: Environ) -> Answer:
@@ -83,9 +105,13 @@ def refused(error: Refusal | Rejected | RetryLater, environ: Environ) -> Answer:
 
 def _made(catalog: Catalog, event: CloudEvent) -> CloudEvent:
     """prediction.made of prediction.requested."""
-    began = time.perf_counter()
     requested = contract.PredictionRequested.from_event(event)
     served = _find(catalog, requested.model)
+    return _counted(served, lambda: _made_by(served, requested, event))
+
+
+def _made_by(served: Served, requested: contract.PredictionRequested, event: CloudEvent) -> CloudEvent:
+    began = time.perf_counter()
     query, encode = _decode(served, requested.inputs, "'inputs'")
     # Replies of another type are no prediction.made to the drift watch: then this one is told beside them.
     prediction = served.predict(query, began, told=served.reply_as.type is not None)

@@ -244,10 +244,10 @@ def build_of(content: bytes, folder: Path, name: str, version: str = VERSION) ->
     return package
 
 
-def datatypes() -> bytes:
-    """ONNX that gives each of its inputs back as `…_back`: one of every datatype, of shape [-1, 2]."""
+def datatypes(names: Sequence[str] = tuple(tensors.DTYPES)) -> bytes:
+    """ONNX that gives each of its inputs back as `…_back`: one of each datatype, of shape [-1, 2]."""
     kinds = {"FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE", "BYTES": "STRING"}
-    infos = {name: getattr(TensorProto, kinds.get(name, name)) for name in tensors.DTYPES}
+    infos = {name: getattr(TensorProto, kinds.get(name, name)) for name in names}
     graph = helper.make_graph(
         [helper.make_node("Identity", [name], [f"{name}_back"]) for name in infos],
         "datatypes",

@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def scraped(store: str) -> Iterator[str]:
-    """What a process shows that has answered ASKED by V1, refused one request, and answered one by V2."""
+    """What a process shows that has answered ASKED by V1 and one by V2, and refused one; an event of each besides."""
     with predictors.running(store, HEADRACE_METRICS_NAMES=OTHERS, HEADRACE_BATCHING="off") as predictor:
         predictor.until_ready()
         for rows in ASKED:
@@ -57,6 +57,10 @@ def scraped(store: str) -> Iterator[str]:
             )
         ]  # fmt: skip
         assert predictor.ask("/v2/models/flights/infer", {"inputs": tensors})[0] == 200
+        event = {"specversion": "1.0", "id": "1", "source": "/me", "type": "asked"}
+        for data, status in (({"instances": [ROW]}, 200), ({"instances": []}, 422)):
+            told = predictor.ask("/", event | {"data": data}, {"Content-Type": "application/cloudevents+json"})
+            assert told[0] == status
         yield predictor.ask("/metrics")[1]
 
 
@@ -72,10 +76,13 @@ def _value(family: Metric, sample: str, **labels: str) -> float:
 
 def test_rate_errors_and_durations_are_told_by_model_and_protocol(families: dict[str, Metric]) -> None:
     requests, durations = families["headrace_requests"], families["headrace_request_duration_seconds"]
-    for protocol, outcome, count in (("v1", "done", 4), ("v1", "rejected", 1), ("v2", "done", 1), ("v2", "failed", 0)):
+    for protocol, outcome, count in (
+        ("v1", "done", 4), ("v1", "rejected", 1), ("v2", "done", 1), ("v2", "failed", 0),
+        ("cloudevents", "done", 1), ("cloudevents", "rejected", 1),
+    ):  # fmt: skip
         told = {"model": "flights", "protocol": protocol}
         assert _value(requests, "headrace_requests_total", outcome=outcome, **told) == count
-    for protocol, count in (("v1", 5), ("v2", 1)):
+    for protocol, count in (("v1", 5), ("v2", 1), ("cloudevents", 2)):
         assert _value(durations, "headrace_request_duration_seconds_count", protocol=protocol) == count
 
 
@@ -101,8 +108,8 @@ def test_every_histogram_adds_up(families: dict[str, Metric]) -> None:
 
 def test_a_batch_is_the_rows_of_one_run(families: dict[str, Metric]) -> None:
     batches = families["headrace_batch_rows"]
-    assert _value(batches, "headrace_batch_rows_sum") == sum(ASKED) + 2
-    for bound, count in (("1.0", 2), ("2.0", 3), ("4.0", 4), ("8.0", 5), ("+Inf", 5)):
+    assert _value(batches, "headrace_batch_rows_sum") == sum(ASKED) + 2 + 1
+    for bound, count in (("1.0", 3), ("2.0", 4), ("4.0", 5), ("8.0", 6), ("+Inf", 6)):
         assert _value(batches, "headrace_batch_rows_bucket", le=bound) == count
 
 
@@ -114,8 +121,8 @@ def test_the_start_is_told_by_phase_and_the_model_by_its_version(families: dict[
 
 def test_tritons_counters_count_as_tritons_do(families: dict[str, Metric]) -> None:
     for name, value in (
-        ("nv_inference_request_success", 5), ("nv_inference_request_failure", 1), ("nv_inference_count", 15),
-        ("nv_inference_exec_count", 5), ("nv_inference_pending_request_count", 0), ("nv_cache_num_hits_per_model", 0),
+        ("nv_inference_request_success", 6), ("nv_inference_request_failure", 2), ("nv_inference_count", 16),
+        ("nv_inference_exec_count", 6), ("nv_inference_pending_request_count", 0), ("nv_cache_num_hits_per_model", 0),
     ):  # fmt: skip
         assert _value(families[name], name, **LABELS) == value, name
     parts = ("queue", "compute_input", "compute_infer", "compute_output")
@@ -128,7 +135,7 @@ def test_tritons_counters_count_as_tritons_do(families: dict[str, Metric]) -> No
 def test_kserves_histograms_count_each_request(families: dict[str, Metric]) -> None:
     for stage in ("preprocess", "predict", "postprocess"):
         name = f"request_{stage}_seconds"
-        assert _value(families[name], f"{name}_count", model_name="flights") == 5, stage
+        assert _value(families[name], f"{name}_count", model_name="flights") == 6, stage
     assert families["request_explain_seconds"].samples == []
 
 
