@@ -18,7 +18,7 @@ from monitoring.predictions import BATCH_ROWS, REQUEST_SECONDS
 if TYPE_CHECKING:
     from functions.tensors import Array
 
-MAX_SIZES = 128  # of runs that are told apart: every one that the batcher makes, and half as many again
+MAX_SIZES = 128  # of runs that are told apart: twice as many as the batcher makes, unless a setting says otherwise
 
 
 def _no_outcomes() -> dict[str, int]:
