@@ -49,7 +49,7 @@ def run(
         for over, each in targets.items():
             after = each.rss_mib()
             print(f"{over}: {before[over]:.1f} MiB when warm, {after:.1f} MiB at the end")
-            if after - before[over] > GROWTH_MIB:
+            if only_batch is None and after - before[over] > GROWTH_MIB:
                 told.append(f"{over}: memory grew by {after - before[over]:.1f} MiB")
             told += [f"{over}: a traceback in the log: {line}" for line in dict.fromkeys(each.tracebacks())]
         return results, "\n".join(told)

@@ -109,7 +109,11 @@ class Cases:
         def send(case: Any) -> None:
             result.cases += 1
             began = time.perf_counter()
-            result.counts[str(self._ask(case))] += 1
+            try:
+                told = self._ask(case)
+            except AssertionError as e:
+                raise AssertionError(f"{e}\n  {repr(case)[:3000]}") from e
+            result.counts[str(told)] += 1
             result.slowest_s = max(result.slowest_s, time.perf_counter() - began)
             if self._family.over == "http" and result.cases % CHECK_EVERY == 0:
                 self._target.check()
@@ -119,7 +123,7 @@ class Cases:
             send()
         except (AssertionError, Flaky) as e:
             command = f"python -m tests.fuzz --family {self._family.name} --seed {seed} --batch {number} --cases {left}"
-            result.faults.append(f"{e}\n  {' '.join(getattr(e, '__notes__', []))[:3000]}\n  again: {command}")
+            result.faults.append(f"{e}\n  again: {command}")
         result.seconds += time.perf_counter() - began
 
     def _made(self) -> tuple[st.SearchStrategy[Any], Ask]:
