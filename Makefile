@@ -9,12 +9,12 @@ ROOMS := eventing functions trainers knative monitoring headrace
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo test check browser setup wheel bench clean
+.PHONY: demo test check browser promtool setup wheel bench fuzz clean
 
 demo: setup ## the loop on real flights, from dropped file to retraining
 	$(BIN)/headrace demo
 
-test: setup browser ## the whole test suite
+test: setup browser promtool ## the whole test suite
 	$(BIN)/python -m pytest
 
 check: setup ## style, types, walls between the rooms
@@ -31,6 +31,13 @@ browser: ## the page's tests look at it in a real browser: Debian's, where this 
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
 	  echo "no chromium here, and no way to install it: the page's tests will say so"
+
+promtool: $(VENV)/.installed ## what is scraped is checked by Prometheus' own tool, taken out of Debian's package: nothing runs
+	@command -v promtool >/dev/null || test -x $(BIN)/promtool || ( cd $(VENV) && \
+	  { [ "$$(id -u)" != 0 ] || apt-get update -qq; } && apt-get download -qq prometheus && \
+	  dpkg --fsys-tarfile prometheus_*.deb | tar -x --strip-components=2 ./usr/bin/promtool && \
+	  rm prometheus_*.deb ) 2>/dev/null || \
+	  echo "no promtool here, and no way to fetch it: the metrics' tests will say so"
 
 $(UV):
 	$(PYTHON) -m venv $(VENV)
@@ -62,3 +69,6 @@ PEERS ?= ../shared/bench
 bench: setup ## every benchmark, the peers beside it, into docs/benchmarks.md; a quarter of an hour
 	@[ ! -x $(PEERS)/peers ] || $(PEERS)/peers
 	$(BIN)/python -m tests.bench
+
+fuzz: setup ## 120,000 malformed requests, counted by what was answered
+	$(BIN)/python -m tests.fuzz

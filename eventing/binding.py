@@ -27,6 +27,7 @@ STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
 REQUIRED = ("specversion", "id", "source", "type")
 TEXTS = ("id", "source", "type", "subject", "dataschema", "datacontenttype")
+MAX_FAULTS = 20  # told of one message; the rest is counted
 MAX_INTEGER = 2**31  # the type system's Integer is 32 bits, signed
 
 _PREFIX = "ce-"
@@ -182,7 +183,7 @@ def _read_batch(values: Any, parse_data: bool) -> tuple[CloudEvent, ...]:
         except Rejected as e:
             faults.append(str(e))
     if faults:
-        raise Rejected("the batch holds broken events; none was handled", faults)
+        raise Rejected("the batch holds broken events; none was handled", _cut(faults))
     return tuple(events)
 
 
@@ -203,13 +204,20 @@ def _build(attributes: dict[str, Any], data: Any, where: str, faults: list[str])
         attributes["time"] = _time(attributes["time"], faults)
     if faults:
         name = where or f"event {attributes.get('id', '')!s:.80}".rstrip()
-        raise Rejected(f"{name} is no valid CloudEvent", faults)
+        raise Rejected(f"{name} is no valid CloudEvent", _cut(faults))
     timed = "time" in attributes
     event = CloudEvent(attributes, cast("dict[str, Any] | str | bytes | None", data))
     if not timed:
         # The SDK writes the present into an event without a time: a redelivery would then be another event.
         del event.get_attributes()["time"]
     return event
+
+
+def _cut(faults: list[str]) -> list[str]:
+    """As many as mend a sender: a batch of thousands of numbers is as many faults, and one mistake."""
+    if len(faults) <= MAX_FAULTS:
+        return faults
+    return [*faults[:MAX_FAULTS], f"and {len(faults) - MAX_FAULTS} more"]
 
 
 def _check_extension(name: str, value: object, faults: list[str]) -> None:

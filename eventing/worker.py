@@ -140,14 +140,14 @@ def _handler(app: Callable[..., Any], direct: Direct | None) -> Callable[[Any, d
         answer = direct(scope) if direct is not None else None
         if answer is not None:
             headers = [("Content-Type", answer.content_type), *answer.headers]
-            if answer.status >= 400:
+            if answer.status >= 400 or scope["REQUEST_METHOD"] != "POST":
                 _take_rest(scope, headers)
             # hyper adds Content-Length to a body that is whole.
             proto.response_bytes(answer.status, headers, answer.body)
             return answer.status
         started = _Started()
         body = app({**common, **scope}, started)
-        if started.status >= 400:
+        if started.status >= 400 or scope["REQUEST_METHOD"] != "POST":
             _take_rest(scope, started.headers)
         if isinstance(body, list):
             proto.response_bytes(started.status, started.headers, b"".join(body))
@@ -159,15 +159,15 @@ def _handler(app: Callable[..., Any], direct: Direct | None) -> Callable[[Any, d
 
 
 def _take_rest(scope: Mapping[str, Any], headers: list[tuple[str, str]]) -> None:
-    """See to a body that a refusal did not read: what is small is read, else the client is told of the close.
+    """See to a body that nobody read, as of a refusal or a GET: what is small is read, else the close is told.
 
     hyper closes a connection whose request was not read to its end, and a client that was not told sends its next
     request into it.
     """
-    if scope["REQUEST_METHOD"] in ("GET", "HEAD"):
-        return
     length = scope.get("CONTENT_LENGTH", "0")
     if "HTTP_TRANSFER_ENCODING" not in scope and length.isdecimal() and int(length) <= REST_BYTES:
+        if length == "0":
+            return
         scope["wsgi.input"].read(REST_BYTES)
     else:
         headers.append(("Connection", "close"))

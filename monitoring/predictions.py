@@ -26,8 +26,14 @@ OUTCOMES: Final = (DONE, REJECTED, RETRY_LATER, FAILED)
 
 # A row takes 12 µs in onnxruntime and a cold store seconds: thrice per decade from 0.1 ms to 10 s covers both.
 REQUEST_SECONDS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+# Of one run of the model: as many rows as a batcher joins, and what clients send at once.
+BATCH_ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 PROBE_HEADER: Final = "Headrace-Probe"
 """Whoever asks a predictor only to see how it answers says so with this header: told to nobody, counted as a probe."""
+
+
+OTHER_NAMES: Final = ("kserve", "triton")
+"""Whose names the predictor's numbers may be shown under, beside Headrace's own."""
 
 
 class Family(NamedTuple):
@@ -83,7 +89,7 @@ class Numbers:
 # Counted by `functions.predictor.statistics`.
 REQUESTS = Family(
     "headrace_requests_total",
-    "Prediction requests answered, probes among them, by model, protocol (v1, v2, grpc) and outcome.",
+    "Prediction requests answered, probes among them, by model, protocol (v1, v2, cloudevents, grpc) and outcome.",
     ("model", "protocol", "outcome"),
 )
 REQUEST_DURATION = Family(
@@ -96,6 +102,11 @@ REQUESTS_IN_PROGRESS = Family(
     "Prediction requests taken and not yet answered, by model and protocol.",
     ("model", "protocol"),
 )
+REQUESTS_WAITING = Family(
+    "headrace_requests_waiting",
+    "Prediction requests that wait for the model now, by model: for a place, or for the run before theirs to end.",
+    ("model",),
+)
 PROBES = Family(
     "headrace_probes_total",
     "Those of headrace_requests_total that were probes, by the header Headrace-Probe, by model and outcome.",
@@ -105,6 +116,16 @@ PROBES = Family(
 ROWS = Family(
     "headrace_rows_total",
     "Rows predicted, over any protocol, by model; divided by the requests, the rows of one.",
+    ("model",),
+)
+QUEUE_DURATION = Family(
+    "headrace_queue_duration_seconds",
+    "Time that a request waited for the model, by model.",
+    ("model",),
+)
+BATCHES = Family(
+    "headrace_batch_rows",
+    "Rows of one run of the model, of one request or of several that were joined, by model.",
     ("model",),
 )
 INFERENCE_DURATION = Family(
@@ -137,19 +158,13 @@ BATCHING = Numbers(
     "1 where requests that come together are answered by one run of the model, by model and version.",
     ("model", "version"),
 )
-RUNS = Numbers(
-    "counter",
-    "headrace_model_runs_total",
-    "Joint runs of a model that is batched, by model; the requests divided by them, how many ran together.",
-    ("model",),
-)
 PREDICTIONS_UNSAMPLED = Numbers(
     "counter",
     "headrace_predictions_unsampled_total",
     "Predictions over HTTP that were not told to the Broker, the sampling rate or queue being full, by model.",
     ("model",),
 )
-ALL: Final = (START_SECONDS, MODEL_INFO, MODEL_LOAD_SECONDS, BATCHING, RUNS, PREDICTIONS_UNSAMPLED)
+ALL: Final = (START_SECONDS, MODEL_INFO, MODEL_LOAD_SECONDS, BATCHING, PREDICTIONS_UNSAMPLED)
 
 
 class _Exposed:

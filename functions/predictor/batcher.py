@@ -72,7 +72,8 @@ class Batcher:
 
     run: answers any number of rows, each independently of the others. max_rows, max_bytes: of one joint run; a request
     that alone has more runs alone. slots: how many runs at once; one core is one slot. max_waiting: how many requests
-    may queue. on_run: told of each run, with its requests and rows; must neither block nor raise.
+    may queue. on_run: told of each run, with its rows and the seconds that it took to join them, to run the model and
+    to divide the answer; must neither block nor raise.
     """
 
     def __init__(
@@ -83,13 +84,13 @@ class Batcher:
         max_bytes: int = MAX_BYTES,
         slots: int = 1,
         max_waiting: int = MAX_WAITING,
-        on_run: Callable[[int, int], object] | None = None,
+        on_run: Callable[[int, float, float, float], object] | None = None,
     ) -> None:
         self._run = run
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._max_waiting = max_waiting
-        self._on_run = on_run
+        self.on_run = on_run
         self._lock = threading.Lock()
         self._free = slots
         self._waiting: deque[_Call] = deque()
@@ -153,7 +154,7 @@ class Batcher:
                 return
         call.ran = time.monotonic()
         call.outputs = self._run(call.query.inputs, call.query.outputs)
-        self._tell(1, call.query.rows)
+        self._tell(call.query.rows, call.ran, call.ran, time.monotonic())
         self._pass_on(call)
 
     def _leave(self, call: _Call) -> None:
@@ -172,7 +173,9 @@ class Batcher:
         wanted: Sequence[str] | None = None
         if all(q.outputs is not None for q in queries):
             wanted = list(dict.fromkeys(name for q in queries for name in q.outputs or ()))
+        joined = time.monotonic()
         answers = self._run(inputs, wanted)
+        ran = time.monotonic()
         rows = sum(q.rows for q in queries)
         for name, answer in answers.items():
             if answer.ndim == 0 or len(answer) != rows:
@@ -184,7 +187,7 @@ class Batcher:
             call.outputs = {name: answers[name][start:end] for name in names}
             call.ran = began
             start = end
-        self._tell(len(calls), rows)
+        self._tell(rows, began, joined, ran)
 
     def _pass_on(self, call: _Call) -> None:
         """Give the slot of `call`, if it has one, to the first of its others, else to the oldest that waits."""
@@ -227,9 +230,9 @@ class Batcher:
         self._waiting = left
         return companions
 
-    def _tell(self, requests: int, rows: int) -> None:
-        if self._on_run is not None:
-            self._on_run(requests, rows)
+    def _tell(self, rows: int, began: float, joined: float, ran: float) -> None:
+        if self.on_run is not None:
+            self.on_run(rows, joined - began, ran - joined, time.monotonic() - ran)
 
 
 def _kind(query: Query) -> tuple[object, ...] | None:

@@ -89,12 +89,17 @@ class Served:
         self.model = model
         self.signature = model.signature
         self.revision = revision
-        self.statistics = PREDICTIONS.of(name)
+        self.statistics = PREDICTIONS.of(name, version)
         self.reply_as = ReplyAs()
         self._tell = tell
         self._inferences = inferences
         self._batcher = batcher
         self._quick = inferences is None and batcher is None
+        queued = self._queued = list[None]()
+        if batcher is None:
+            self.statistics.waiting = lambda: len(queued)  # of nothing that holds the model: these numbers outlive it
+        else:
+            self.statistics.follow(batcher)
         self.answered_once: Callable[[], object] | None = None
         """Called after the first prediction, once."""
 
@@ -134,7 +139,11 @@ class Served:
         if self._inferences is None:
             _check(wanted)
             return self.model.infer(query.inputs, query.outputs), 0.0
-        self._inferences.take()
+        self._queued.append(None)
+        try:
+            self._inferences.take()
+        finally:
+            self._queued.pop()
         try:
             _check(wanted)
             queue_s = time.perf_counter() - start

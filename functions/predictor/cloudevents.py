@@ -6,7 +6,8 @@ data is the body of a V1 or V2 request: the reply's data is that request's answe
 An operator names both otherwise, for both doors, by `ReplyAs`.
 
 An unknown model is Rejected, for 404 would be delivered again; a model that is not ready yet is RetryLater.
-Source: kserve python/kserve/kserve/protocol/dataplane.py (`decode_cloudevent`, `encode`) and utils/utils.py.
+Source: kserve python/kserve/kserve/protocol/dataplane.py (`decode_cloudevent`, `encode`) and utils/utils.py;
+kserve/pkg/logger and SeldonIO/seldon-core components/seldon-request-logger for what loggers name a model by.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ from functions.predictor.outbox import made
 from functions.predictor.protocols import v1, v2
 from functions.predictor.reply_as import EVENT_HEADER
 from functions.predictor.wire import infer_request
+from monitoring import predictions
 
+PROTOCOL = "cloudevents"  # the metrics' label
 UNPROCESSABLE = 422  # what Rejected is to whoever delivers events
 RESPONSE_TYPE = "io.kserve.inference.response"
+LOGGED = ("modelid", "inferenceservicename")  # extensions in which loggers name a model, the narrower one first
 RESPONSE_SOURCE = "io.kserve.inference."  # and the model's name
 
 Encode = Callable[[Prediction], bytes]
@@ -48,9 +52,29 @@ def handler(catalog: Catalog) -> Callable[[CloudEvent], CloudEvent]:
                 f"an event of type {event.get_type()!r:.100} whose data is no object; expected "
                 f"{contract.PredictionRequested.TYPE}, or the body of a V1 or V2 request as data"
             )
-        return _response(_find(catalog, _model_of(catalog, event)), event, told=True)
+        served = _find(catalog, _model_of(catalog, event))
+        return _counted(served, lambda: _response(served, event, told=True))
 
     return handle
+
+
+def _counted(served: Served, answer: Callable[[], CloudEvent]) -> CloudEvent:
+    """The answer to an event at `/`, counted as a request; on a predict path it is one of V1 or V2."""
+    meter = served.statistics.meter(PROTOCOL)
+    began = meter.begin()
+    outcome = predictions.FAILED
+    try:
+        reply = answer()
+        outcome = predictions.DONE
+        return reply
+    except RetryLater:
+        outcome = predictions.RETRY_LATER
+        raise
+    except Rejected:
+        outcome = predictions.REJECTED
+        raise
+    finally:
+        meter.end(began, outcome, probe=False)
 
 
 def answer(served: Served, body: bytes, environ: Environ) -> Answer:
@@ -81,9 +105,13 @@ def refused(error: Refusal | Rejected | RetryLater, environ: Environ) -> Answer:
 
 def _made(catalog: Catalog, event: CloudEvent) -> CloudEvent:
     """prediction.made of prediction.requested."""
-    began = time.perf_counter()
     requested = contract.PredictionRequested.from_event(event)
     served = _find(catalog, requested.model)
+    return _counted(served, lambda: _made_by(served, requested, event))
+
+
+def _made_by(served: Served, requested: contract.PredictionRequested, event: CloudEvent) -> CloudEvent:
+    began = time.perf_counter()
     query, encode = _decode(served, requested.inputs, "'inputs'")
     # Replies of another type are no prediction.made to the drift watch: then this one is told beside them.
     prediction = served.predict(query, began, told=served.reply_as.type is not None)
@@ -130,9 +158,13 @@ def _id(served: Served, event: CloudEvent) -> str:
 
 
 def _model_of(catalog: Catalog, event: CloudEvent) -> str:
-    """Which model an event of KServe's means at `/`: its subject, or the only one there is."""
+    """Which model an event of KServe's means at `/`: its subject's, the one that a logger names, or the only one."""
     models, subject = catalog.models(), event.get_subject()
-    if subject in models or len(models) != 1:
+    # KServe's logger and Seldon's write no subject.
+    for named in (subject, *(event.get_extension(name) for name in LOGGED)):
+        if named in models:
+            return str(named)
+    if len(models) != 1:
         if not subject:
             raise Rejected(f"no subject says which model is meant; this server has {', '.join(models) or 'none'}")
         return subject

@@ -18,6 +18,7 @@ from functions.predictor.catalog import Catalog
 from functions.predictor.phases import Start
 from functions.predictor.repository import Repository
 from functions.predictor.settings import Settings
+from functions.predictor.statistics import PREDICTIONS
 from functions.store import Store
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Process:
     def __init__(self, settings: Settings, phases: Start) -> None:
         self.catalog = Catalog([(m.name, m.version or "") for m in settings.models], settings.labels)
         self.admission = Admission(settings.concurrency, settings.waiting, settings.wait_s)
+        PREDICTIONS.names = settings.metrics_names
         self._settings = settings
         self._phases = phases
         self._stopping = threading.Event()

@@ -254,8 +254,7 @@ class Repository:
             return None
         from functions.predictor.batcher import Batcher
 
-        runs = predictions.RUNS.labels(name)
-        return Batcher(model.infer, max_rows=self._settings.batch_rows, on_run=lambda requests, rows: runs.inc())
+        return Batcher(model.infer, max_rows=self._settings.batch_rows)
 
     def _failed(self, name: str, version: str, reason: str) -> None:
         log.error("%s can never serve: %s", _called(name, version), reason)

@@ -12,9 +12,11 @@ from eventing import settings
 from eventing.errors import Misconfigured
 from functions.predictor import admission
 from functions.predictor.reply_as import ReplyAs
+from monitoring.predictions import OTHER_NAMES
 
 MODEL, VERSION, MODELS = "HEADRACE_MODEL", "HEADRACE_MODEL_VERSION", "HEADRACE_MODELS"
 LABELS, CONTROL = "HEADRACE_MODEL_LABELS", "HEADRACE_MODEL_CONTROL"
+METRICS_NAMES = "HEADRACE_METRICS_NAMES"
 Mode = Literal["auto", "off", "on"]  # of batching
 MODELS_FORM = "NAME or NAME@VERSION, several by commas, e.g. flights,delays@v20261123-224512-1a2b3c"
 LABELS_FORM = "MODEL:LABEL=VERSION, several by commas, e.g. flights:stable=v1,flights:canary=v2"
@@ -81,6 +83,8 @@ class Settings:
     """HEADRACE_MODEL_CONTROL: whether who reaches the port may load and unload models; on with HEADRACE_MODELS, off
     with HEADRACE_MODEL, where the Revision says what is served."""
 
+    metrics_names: tuple[str, ...] = ()
+    """HEADRACE_METRICS_NAMES: whose names for the metrics are shown beside Headrace's: kserve, triton."""
     reply_as: ReplyAs = field(default_factory=ReplyAs)
     """CE_TYPE, CE_SOURCE, CE_MERGE: how replies to events introduce themselves, as KServe's model server is told."""
 
@@ -113,6 +117,7 @@ class Settings:
             max_body_bytes=settings.whole_number(
                 environ, "HEADRACE_MAX_BODY_BYTES", cls.max_body_bytes, 1024, 2 * 1024**3
             ),
+            metrics_names=_metrics_names(environ),
             samples_per_s=settings.number(environ, "HEADRACE_PREDICTION_SAMPLES_PER_S", cls.samples_per_s, 0, 10_000),
             cache=_cache(environ),
             labels=_labels(environ, models),
@@ -172,6 +177,14 @@ def _labels(environ: Mapping[str, str], models: tuple[Wanted, ...]) -> dict[str,
             raise Misconfigured(LABELS, item, f"each label once; {model}:{label} is {labels[model][label]} already")
         labels[model][label] = version
     return labels
+
+
+def _metrics_names(environ: Mapping[str, str]) -> tuple[str, ...]:
+    given = environ.get(METRICS_NAMES, "")
+    names = tuple(dict.fromkeys(filter(None, (name.strip() for name in given.split(",")))))
+    if not set(names) <= set(OTHER_NAMES):
+        raise Misconfigured(METRICS_NAMES, given, f"some of {', '.join(OTHER_NAMES)}, by commas")
+    return names
 
 
 def _switch(environ: Mapping[str, str], key: str, *, default: bool) -> bool:

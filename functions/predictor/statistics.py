@@ -12,16 +12,29 @@ from __future__ import annotations
 import functools
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from functions.predictor.tallies import Inferences, Requests
+from functions.predictor.tallies import Batches, Inferences, Requests, Sums
 from monitoring import predictions
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+    from functions.predictor.batcher import Batcher
+
+Entry = TypeVar("Entry")
+
+
+class _Here(threading.local):
+    """This thread's: when the model answered its request. What asked no model is not done, and has no use for it."""
+
+    answered = 0.0
+
+
+_HERE = _Here()
 SETTLE_AT = 256  # entries: summed up within 0.1 ms, and a few KiB until then
 
 
@@ -33,7 +46,7 @@ class Meter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._flying: list[None] = []
-        self._ended: deque[tuple[float, str, bool]] = deque()
+        self._ended: deque[tuple[float, str, bool, float]] = deque()
         self._requests = Requests()
 
     @property
@@ -48,8 +61,8 @@ class Meter:
 
     def end(self, began: float, outcome: str, probe: bool) -> None:
         """It is answered. outcome: one of `predictions.OUTCOMES`."""
-        ended = self._ended
-        ended.append((time.perf_counter() - began, outcome, probe))
+        ended, now = self._ended, time.perf_counter()
+        ended.append((now - began, outcome, probe, now - _HERE.answered))
         self._flying.pop()
         if len(ended) >= SETTLE_AT:
             with self._lock:
@@ -62,19 +75,24 @@ class Meter:
             return Requests().add(self._requests)
 
     def _settle(self) -> None:
-        count = self._requests.count
-        for _ in range(len(self._ended)):
-            count(*self._ended.popleft())
+        self._requests.count(_taken(self._ended))
 
 
 class Statistics:
     """One served version's numbers, since it became ready. Times are seconds in, nanoseconds out."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, version: str) -> None:
         self.model = model
+        self.version = version
+        self.waiting: Callable[[], int] = int
+        """Requests that wait for their turn now."""
+        self.joins = False
+        """Whether a batcher tells of the runs; else each request is one."""
         self._meters: dict[str, Meter] = {}
         self._executed: deque[tuple[int, float, float, float]] = deque()
         self._inferences = Inferences()
+        self._joined: deque[tuple[int, float, float, float]] = deque()
+        self._batches = Batches()
         self._last: float | None = None
         self._lock = threading.Lock()
 
@@ -102,10 +120,20 @@ class Statistics:
         """
         executed = self._executed
         executed.append((rows, start - began, queued_s, end - start - queued_s))
-        self._last = end
+        self._last = _HERE.answered = end
         if len(executed) >= SETTLE_AT:
             with self._lock:
                 self._settle()
+
+    def follow(self, batcher: Batcher) -> None:
+        """Its runs, and who waits there, are this version's."""
+        self.joins, batcher.on_run = True, self.ran
+        there = weakref.ref(batcher)  # it holds the model, which these numbers outlive
+        self.waiting = lambda: 0 if (here := there()) is None else here.waiting
+
+    def ran(self, rows: int, join_s: float, infer_s: float, divide_s: float) -> None:
+        """A batcher has run the model once, with the rows of all that were joined."""
+        self._joined.append((rows, join_s, infer_s, divide_s))
 
     def inferences(self) -> Inferences:
         """All that the model has answered."""
@@ -113,70 +141,91 @@ class Statistics:
             self._settle()
             return Inferences().add(self._inferences)
 
+    def batches(self) -> Batches:
+        """All runs of the model."""
+        with self._lock:
+            self._settle()
+            return Batches().add(self._batches)
+
+    def sums(self) -> Sums:
+        """All that was counted, and what goes on now."""
+        meters = self.meters
+        return Sums(
+            {protocol: meter.requests() for protocol, meter in meters.items()},
+            {protocol: meter.in_flight for protocol, meter in meters.items()},
+            self.inferences(),
+            self.batches(),
+            self.waiting(),
+        )
+
     def _settle(self) -> None:
-        executed = self._inferences.executed
-        for _ in range(len(self._executed)):
-            executed(*self._executed.popleft())
+        executed = _taken(self._executed)
+        self._inferences.count_all(executed)
+        if not self.joins:
+            self._batches.count_alone(executed)
+        self._batches.count_all(_taken(self._joined))
 
     def to_json(self) -> dict[str, Any]:
         """`last_inference`, `inference_count`, `execution_count`, `inference_stats` and `batch_stats`."""
         requests = Requests()
         for meter in self.meters.values():
             requests.add(meter.requests())
-        inferences, last = self.inferences(), self._last
+        inferences, batches, last = self.inferences(), self.batches(), self._last
         done = requests.outcomes[predictions.DONE]
         done_s = requests.durations.total_s - requests.failed_s
-        count, compute_s = inferences.count, inferences.durations.total_s
-        output_s = max(0.0, done_s - inferences.queue_s - inferences.decode_s - compute_s)
+        count = inferences.count
         times = {
             "success": (done, done_s),
             "fail": (sum(requests.outcomes.values()) - done, requests.failed_s),
-            "queue": (count, inferences.queue_s),
-            "compute_input": (count, inferences.decode_s),
-            "compute_infer": (count, compute_s),
-            "compute_output": (count, output_s),
+            "queue": (count, inferences.queues.total_s),
+            "compute_input": (count, inferences.decodings.total_s),
+            "compute_infer": (count, inferences.durations.total_s),
+            "compute_output": (done, requests.encodings.total_s),
             "cache_hit": (0, 0.0),
             "cache_miss": (0, 0.0),
         }
         return {
             "last_inference": 0 if last is None else int((time.time() - (time.perf_counter() - last)) * 1000),
             "inference_count": inferences.rows,
-            "execution_count": count,
-            "inference_stats": {name: {"count": n, "ns": int(seconds * 1e9)} for name, (n, seconds) in times.items()},
-            "batch_stats": [],
+            "execution_count": batches.count,
+            "inference_stats": {name: _duration(n, seconds) for name, (n, seconds) in times.items()},
+            # The time of a request is in `inference_stats`; of a run it is what joining and dividing take.
+            "batch_stats": [
+                {
+                    "batch_size": rows,
+                    "compute_input": _duration(runs.count, runs.join_s),
+                    "compute_infer": _duration(runs.count, runs.infer_s),
+                    "compute_output": _duration(runs.count, runs.divide_s),
+                }
+                for rows, runs in sorted(batches.sizes.items())
+            ],
         }
 
 
-class Sums:
-    """The numbers of several versions of one model, together."""
+def _taken(entries: deque[Entry]) -> list[Entry]:
+    """The entries that are there now, taken out: others may be added meanwhile."""
+    return [entries.popleft() for _ in range(len(entries))]
 
-    def __init__(self) -> None:
-        self.requests: dict[str, Requests] = {}
-        self.inferences = Inferences()
 
-    def add(self, statistics: Statistics) -> None:
-        for protocol, meter in statistics.meters.items():
-            self.requests.setdefault(protocol, Requests()).add(meter.requests())
-        self.inferences.add(statistics.inferences())
-
-    def copy(self) -> Sums:
-        copied = Sums()
-        copied.requests = {protocol: Requests().add(requests) for protocol, requests in self.requests.items()}
-        copied.inferences.add(self.inferences)
-        return copied
+def _duration(count: int, seconds: float) -> dict[str, int]:
+    return {"count": count, "ns": int(seconds * 1e9)}
 
 
 class Predictions:
-    """The numbers of all versions; those of versions that are gone stay in the sums."""
+    """The numbers of all versions; those of versions that are gone stay in the sums of their models.
+
+    names: whose names for them are shown beside Headrace's, of `other_names.SYSTEMS`.
+    """
 
     def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._living: list[Statistics] = []
         self._gone: dict[str, Sums] = {}
 
-    def of(self, model: str) -> Statistics:
+    def of(self, model: str, version: str = "") -> Statistics:
         """The numbers of a version that becomes ready."""
-        statistics = Statistics(model)
+        statistics = Statistics(model, version)
         with self._lock:
             self._living.append(statistics)
         return statistics
@@ -186,48 +235,21 @@ class Predictions:
         with self._lock:
             if statistics in self._living:
                 self._living.remove(statistics)
-                self._gone.setdefault(statistics.model, Sums()).add(statistics)
+                self._gone.setdefault(statistics.model, Sums()).add(statistics.sums())
 
-    def metrics(self) -> Iterable[Metric]:
-        """By model, as prometheus_client writes them."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    def metrics(self) -> list[Metric]:
+        """As prometheus_client writes them."""
+        from functions.predictor import exposition, other_names
 
-        def family(kind: type[Any], of: predictions.Family) -> Any:
-            return kind(of.name, of.text, labels=of.labels)
-
-        requests = family(CounterMetricFamily, predictions.REQUESTS)
-        durations = family(HistogramMetricFamily, predictions.REQUEST_DURATION)
-        in_progress = family(GaugeMetricFamily, predictions.REQUESTS_IN_PROGRESS)
-        probes = family(CounterMetricFamily, predictions.PROBES)
-        rows = family(CounterMetricFamily, predictions.ROWS)
-        inferences = family(HistogramMetricFamily, predictions.INFERENCE_DURATION)
-        by_model, flying = self._sums()
-        for model, sums in by_model.items():
-            rows.add_metric([model], sums.inferences.rows)
-            inferred = sums.inferences.durations
-            inferences.add_metric([model], inferred.cumulated(), inferred.total_s)
-            probed = dict.fromkeys(predictions.OUTCOMES, 0)
-            for protocol, ended in sums.requests.items():
-                durations.add_metric([model, protocol], ended.durations.cumulated(), ended.durations.total_s)
-                in_progress.add_metric([model, protocol], flying.get((model, protocol), 0))
-                for outcome, count in ended.outcomes.items():
-                    requests.add_metric([model, protocol, outcome], count)
-                    probed[outcome] += ended.probes[outcome]
-            for outcome, count in probed.items():
-                probes.add_metric([model, outcome], count)
-        return requests, durations, in_progress, probes, rows, inferences
-
-    def _sums(self) -> tuple[dict[str, Sums], dict[tuple[str, str], int]]:
-        """By model all that was counted, and by model and protocol what is in flight."""
-        flying: dict[tuple[str, str], int] = {}
         with self._lock:
-            by_model = {model: sums.copy() for model, sums in self._gone.items()}
+            by_model = {model: Sums().add(sums) for model, sums in self._gone.items()}
+            # Of one that was loaded again the second stands beside the first, until that is gone.
+            by_version: dict[tuple[str, str], Sums] = {}
             for statistics in self._living:
-                by_model.setdefault(statistics.model, Sums()).add(statistics)
-                for protocol, meter in statistics.meters.items():
-                    key = (statistics.model, protocol)
-                    flying[key] = flying.get(key, 0) + meter.in_flight
-        return by_model, flying
+                sums = statistics.sums()
+                by_model.setdefault(statistics.model, Sums()).add(sums)
+                by_version.setdefault((statistics.model, statistics.version), Sums()).add(sums)
+        return [*exposition.families(by_model), *other_names.families(self.names, by_model, by_version)]
 
 
 PREDICTIONS = Predictions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -151,6 +152,20 @@ def test_what_the_json_format_forbids_is_named(changes: dict[str, Any], said: st
 def test_null_says_not_set() -> None:
     (event,) = binding.receive(*structured(subject=None, ext=None, time=None))
     assert set(event.get_attributes()) == {"specversion", "id", "source", "type"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "body"),
+    [
+        (binding.BATCHED, [0] * 2000),
+        (binding.STRUCTURED, {f"bad-name-{n}": 1 for n in range(2000)}),
+    ],
+    ids=["batch", "event"],
+)
+def test_a_refusal_stays_short_however_much_is_wrong(mode: str, body: object) -> None:
+    faults = refused({"content-type": mode}, json.dumps(body).encode()).faults
+    assert len(faults) == binding.MAX_FAULTS + 1
+    assert re.fullmatch(r"and (1980|1984) more", faults[-1])
 
 
 def test_a_batch_gives_all_its_events_or_names_the_broken_ones() -> None:

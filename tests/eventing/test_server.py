@@ -6,6 +6,8 @@ import ctypes
 import http.client
 import platform
 import signal
+import subprocess
+import sys
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -42,15 +44,21 @@ def test_a_signal_ends_it_whichever_thread_the_system_gives_it_to() -> None:
         assert child.wait(30) == 0
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/nowhere", 404), ("GET", "/nowhere", 404), ("GET", "/health/liveness", 200)],
+)
 @pytest.mark.parametrize(("size", "kept"), [(2_000, True), (200_000, False)])
-def test_a_refused_body_leaves_the_connection_usable_or_closes_it_in_words(size: int, kept: bool) -> None:
+def test_a_body_that_nobody_read_leaves_the_connection_usable_or_closes_it_in_words(
+    method: str, path: str, status: int, size: int, kept: bool
+) -> None:
     with serving.process(ECHO) as (_, url):
         connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=30)
         for _ in range(20):
-            connection.request("POST", "/nowhere", b"x" * size)
+            connection.request(method, path, b"x" * size)
             answer = connection.getresponse()
             answer.read()
-            assert answer.status == 404
+            assert answer.status == status
             assert (answer.headers.get("Connection") == "close") is not kept
         connection.close()
 
@@ -63,6 +71,41 @@ def test_an_idle_connection_does_not_hold_up_the_end() -> None:
         child.send_signal(signal.SIGTERM)
         assert child.wait(30) == 0
         idle.close()
+
+
+# A server that asks itself over a kept connection, and prints what it holds the answering socket to.
+ASKS_ITSELF = """
+import os, signal, socket, threading
+from pathlib import Path
+from eventing import server
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return iter([b"in a second part"])
+
+def look(port):
+    try:
+        client = socket.create_connection(("127.0.0.1", port), 30)
+        client.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+        client.recv(1000)
+        for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+            try:
+                found = socket.socket(fileno=os.dup(number))
+                if found.getpeername() == client.getsockname():
+                    print(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            except OSError:
+                pass  # no socket, or one that nobody is connected to
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+server.serve(app, 0, on_listening=lambda port: threading.Thread(target=look, args=(port,)).start())
+"""
+
+
+def test_an_answer_in_two_parts_is_not_held_back_between_them() -> None:
+    """Until the client has acknowledged the first, 40 ms later: each answer by Flask would take that."""
+    done = subprocess.run([sys.executable, "-c", ASKS_ITSELF], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["1"]
 
 
 def test_idle_connections_shut_nobody_out() -> None:

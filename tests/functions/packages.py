@@ -22,6 +22,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from functions import tensors
 from functions.model import Manifest, Model, Signature, TensorSpec, write_sums
 
 CARRIERS = ("AA", "DL", "UA")
@@ -228,16 +229,33 @@ def large_forest(trees: int = 32, depth: int = 12) -> bytes:
 
 def build_large(folder: Path, name: str = "flights", version: str = VERSION) -> Path:
     """A package of `large_forest`, 9 MB, without a sample to answer, as `folder/version`."""
+    return build_of(large_forest(), folder, name, version)
+
+
+def build_of(content: bytes, folder: Path, name: str, version: str = VERSION) -> Path:
+    """A package of any graph, its signature the graph's own, without a sample to answer, as `folder/version`."""
     package = folder / version
     package.mkdir(parents=True)
-    (package / "model.onnx").write_bytes(large_forest())
-    signature = Signature(
-        (TensorSpec("x", "FP32", "tensor(float)", (-1, 1)),), (TensorSpec("y", "FP32", "tensor(float)", (-1, 1)),)
-    )
+    (package / "model.onnx").write_bytes(content)
+    signature = Model.from_onnx(content).signature
     (package / "model.json").write_text(json.dumps(manifest(name, version, signature=signature).to_json()))
     (package / "sample.json").write_text('{"requests": []}')
     write_sums(package)
     return package
+
+
+def datatypes(names: Sequence[str] = tuple(tensors.DTYPES)) -> bytes:
+    """ONNX that gives each of its inputs back as `…_back`: one of each datatype, of shape [-1, 2]."""
+    kinds = {"FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE", "BYTES": "STRING"}
+    infos = {name: getattr(TensorProto, kinds.get(name, name)) for name in names}
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"{name}_back"]) for name in infos],
+        "datatypes",
+        [helper.make_tensor_value_info(name, info, ["n", 2]) for name, info in infos.items()],
+        [helper.make_tensor_value_info(f"{name}_back", info, ["n", 2]) for name, info in infos.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(model.SerializeToString())
 
 
 def build_foreign(folder: Path) -> Path:

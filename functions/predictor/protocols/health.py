@@ -1,7 +1,8 @@
 """Is it alive, is it ready: the paths that probes and clients of each family ask.
 
 Alive is a process that answers; ready is one whose models have passed their self-test and that is not leaving.
-Source: Open Inference Protocol V2 (`live`, `ready`), KServe (`GET /`), Knative functions (`/health/…`).
+Source: Open Inference Protocol V2 (`live`, `ready`), KServe (`GET /`), Knative functions (`/health/…`), BentoML
+(`/livez`, `/readyz`), MLflow (`/ping`, `/health`: 200 once the model is there).
 """
 
 from __future__ import annotations
@@ -28,4 +29,8 @@ ROUTES = (
     Route("GET", "/v2/health/ready", ready),
     Route("GET", "/health/liveness", alive),
     Route("GET", "/health/readiness", ready),
+    Route("GET", "/livez", alive),
+    Route("GET", "/readyz", ready),
+    Route("GET", "/ping", ready),
+    Route("GET", "/health", ready),
 )

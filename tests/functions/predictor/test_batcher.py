@@ -157,11 +157,11 @@ def test_each_caller_gets_what_the_model_says_to_it_alone(
 ) -> None:
     chance = random.Random(seed)
     graph = Graph(lambda: chance.choice((0.0, 0.0, 0.0002, 0.001)))
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int, float, float, float]] = []
     batcher = Batcher(graph.run, slots=slots, max_rows=max_rows, on_run=lambda *run: told.append(run))
     start = threading.Barrier(len(requests))
     calls = [ask(batcher, one, before=start) for one in requests]
-    failed = 0
+    failed = rows = 0
     for one, call in zip(requests, calls, strict=True):
         call.done()
         try:
@@ -172,11 +172,13 @@ def test_each_caller_gets_what_the_model_says_to_it_alone(
         else:
             assert call.error is None
             agree(call.outputs, expected)
+            rows += one.rows
     assert batcher.waiting == 0
     assert graph.most_at_once <= slots
     # A run that fails for several is made anew for each of them: one run more for each failing request at most.
     assert len(graph.runs) <= len(requests) + failed
-    assert sum(count for count, _ in told) == len(requests) - failed
+    assert sum(run[0] for run in told) == rows
+    assert all(seconds >= 0 for run in told for seconds in run[1:])
     agree(batcher.infer(query(1.0))[0], Graph.answer(query(1.0).inputs))
 
 

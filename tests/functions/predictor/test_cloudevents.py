@@ -229,6 +229,28 @@ def test_at_the_root_the_subject_says_which_of_several_models_is_meant(
     assert "flights, grid" in response.json["error"]
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        # As KServe's logger writes them, and Seldon's; of the latter the service holds several models.
+        {"Inferenceservicename": "flights", "Namespace": "default", "Component": "predictor", "Endpoint": "default",
+         "Metadata": "{}", "Annotations": "{}"},
+        {"Requestid": "7", "Modelid": "flights", "Inferenceservicename": "grid", "Namespace": "ml", "Endpoint": "a"},
+    ],
+    ids=["kserve", "seldon"],
+)  # fmt: skip
+def test_a_loggers_event_names_the_model_without_a_subject(client_of_two: Client, named: dict[str, str]) -> None:
+    written = {"Specversion": "1.0", "Id": "log-1", "Source": "http://localhost:9081/", "Time": "2026-01-01T00:00:00Z"}
+    written |= {"Type": "org.kubeflow.serving.inference.request"} | named
+    headers = {f"Ce-{name}": value for name, value in written.items()}
+    response = client_of_two.post("/", json={"instances": BARE}, headers=headers)
+    assert (response.status_code, response.headers["ce-source"]) == (200, "io.kserve.inference.flights")
+    assert len(response.json["predictions"]) == len(BARE)
+    # What a logger tells of the answer has the same id and source, and asks nothing.
+    headers["Ce-Type"] = "org.kubeflow.serving.inference.response"
+    assert client_of_two.post("/", json={"predictions": [1]}, headers=headers).status_code == 422
+
+
 @pytest.fixture(scope="module")
 def client_of_two(tmp_path_factory: pytest.TempPathFactory) -> Client:
     client, catalog = predictors.serving(packages.build_package(tmp_path_factory.mktemp("package")))

@@ -80,6 +80,21 @@ def test_the_id_comes_back_and_parameters_are_borne(client: Client) -> None:
     assert "id" not in client.post(INFER, json=_request() | {"id": None, "parameters": None}).json
 
 
+@pytest.mark.parametrize("whole", ["pd", "np", "str", None])
+def test_content_types_as_mlservers_clients_name_them_change_nothing(client: Client, whole: str | None) -> None:
+    plain = _request()
+    named = {
+        **plain,
+        "parameters": {"content_type": whole, "headers": {"x-request": "1"}},
+        "inputs": [
+            {**tensor, "parameters": {"content_type": "str" if tensor["datatype"] == "BYTES" else "np"}}
+            for tensor in plain["inputs"]
+        ],
+    }
+    answer = client.post(INFER, json=named)
+    assert (answer.status_code, answer.json["outputs"]) == (200, client.post(INFER, json=plain).json["outputs"])
+
+
 def test_only_the_outputs_asked_for_are_given_in_the_order_asked(client: Client) -> None:
     asked = [{"name": "probabilities"}, {"name": "label", "parameters": {"binary_data": False}}]
     outputs = client.post(INFER, json=_request() | {"outputs": asked}).json["outputs"]
@@ -211,7 +226,7 @@ def test_the_metadata_says_how_to_ask(client: Client) -> None:
     assert "binary_tensor_data" in server["extensions"]
 
 
-@pytest.mark.parametrize("path", ["/v2/health/ready", "/health/readiness"])
+@pytest.mark.parametrize("path", ["/v2/health/ready", "/health/readiness", "/readyz", "/ping", "/health"])
 def test_ready_means_a_proved_model_and_no_leaving(package: Path, path: str) -> None:
     client, catalog = predictors.serving(package)
     assert client.get(path).json == {"ready": True, "live": True}
@@ -222,7 +237,7 @@ def test_ready_means_a_proved_model_and_no_leaving(package: Path, path: str) -> 
     assert client.post(INFER, json=_request()).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/v2/health/live", "/health/liveness"])
+@pytest.mark.parametrize("path", ["/", "/v2/health/live", "/health/liveness", "/livez"])
 def test_alive_means_a_process_that_answers(path: str) -> None:
     client, _ = predictors.starting()
     response = client.get(path)

@@ -23,10 +23,10 @@ from werkzeug.test import Client, TestResponse
 
 from functions import tensors
 from functions.predictor.wire import binary
+from tests.functions import packages
 from tests.functions.predictor import predictors
 
 INFER = "/v2/models/flights/infer"
-_ONNX = {"FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE", "BYTES": "STRING"}
 ROWS: dict[str, list[Any]] = {
     "BOOL": [[True, False], [False, True]],
     "UINT8": [[0, 255], [1, 2]],
@@ -48,15 +48,7 @@ ARRAYS = {datatype: np.array(rows, tensors.DTYPES[datatype]) for datatype, rows 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
     folder = tmp_path_factory.mktemp("echo")
-    infos = {name: getattr(TensorProto, _ONNX.get(name, name)) for name in ROWS}
-    graph = helper.make_graph(
-        [helper.make_node("Identity", [name], [f"{name}_back"]) for name in ROWS],
-        "echo",
-        [helper.make_tensor_value_info(name, info, ["n", 2]) for name, info in infos.items()],
-        [helper.make_tensor_value_info(f"{name}_back", info, ["n", 2]) for name, info in infos.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    (folder / "model.onnx").write_bytes(packages.datatypes())
     return predictors.serving(folder)[0]
 
 

@@ -138,6 +138,10 @@ def test_the_statistics_count_rows_executions_and_failures_of_each_version(predi
     assert (more["success"], more["fail"], more["compute_infer"], more["cache_hit"]) == (2, 1, 2, 0)
     assert more["success_ns"] > more["compute_infer_ns"] > 0
     assert after["last_inference"] > 0
+    (batch,) = predictor.ask("/v2/models/flights/stats")[1]["model_stats"][0]["batch_stats"]
+    assert batch["batch_size"] == 3
+    infer = batch["compute_infer"]
+    assert (infer["count"], infer["ns"]) == (after["execution_count"], after["compute_infer_ns"])
     assert predictor.ask(LOAD, {"parameters": {"version": NEW}})[0] == 200
     for path in ("/v2/models/stats", "/v2/models/flights/stats"):
         told = predictor.ask(path)[1]["model_stats"]

@@ -111,6 +111,8 @@ def test_statistics_count_what_was_answered_and_what_was_not(package: Path) -> N
         assert (told.name, told.version, told.inference_count, told.execution_count) == (MODEL, VERSION, 15, 3)
         assert (told.inference_stats.success.count, told.inference_stats.fail.count) == (3, 1)
         assert told.inference_stats.compute_infer.ns > 0
+        (batch,) = told.batch_stats
+        assert (batch.batch_size, batch.compute_infer) == (5, told.inference_stats.compute_infer)
         assert list(door.call("ModelStatistics").model_stats) == [told]
 
 
