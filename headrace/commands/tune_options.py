@@ -144,9 +144,7 @@ Fix = Annotated[list[str] | None, _option("--fix", "HEADRACE_TUNE_FIX", "A setti
 Vary = Annotated[
     list[str] | None, _option("--vary", "HEADRACE_TUNE_VARY", "container-concurrency: it may change as well.")
 ]
-Settings = Annotated[
-    int, _option("--settings", "HEADRACE_TUNE_SETTINGS", "How many settings to try on the whole traffic.", min=1)
-]
+Settings = Annotated[int, _option("--settings", "HEADRACE_TUNE_SETTINGS", "How many settings to try.", min=1)]
 Seed = Annotated[
     int, _option("--seed", "HEADRACE_TUNE_SEED", "Of all that is drawn: the same seed, the same advice.", min=0)
 ]

@@ -26,7 +26,7 @@ from headrace.tune.world import Setting, World
 
 SETTINGS = 200
 ROUND = 25  # settings simulated whole in a round
-SCREENED = 3  # so many are screened for each of them
+SCREENED = 2  # so many are screened for each of them
 SCREEN_ABOVE = 300_000  # requests: below, the whole traffic is simulated as quickly
 SLICES, SLICE_SHARE = 6, 1 / 72
 DULL_ROUNDS = 3  # without a better setting: the search ends
@@ -46,13 +46,18 @@ class Found:
     best: Candidate
     screened: int
 
+    @property
+    def tried(self) -> int:
+        """Settings that were simulated, on a part or on all of the traffic."""
+        return len(self.candidates) + self.screened
+
 
 class Simulator:
     """One traffic in one world, on all cores: the compiled loop holds no lock, so that threads share the traffic."""
 
     def __init__(self, traffic: Traffic, world: World, seed: int = 0, cores: int | None = None) -> None:
         self.traffic, self.world, self.seed = traffic, world, seed
-        self._pool = ThreadPoolExecutor(cores or len(os.sched_getaffinity(0)), "simulation")
+        self._pool = ThreadPoolExecutor(cores or _cores(), "simulation")
 
     def run(self, settings: Iterable[Setting], tick: Callable[[], None] = lambda: None) -> list[Outcome]:
         """Each setting's outcome, in their order."""
@@ -68,7 +73,7 @@ class Simulator:
         return list(self._pool.map(lambda seed: simulate(self.traffic, setting, self.world, seed=seed), seeds))
 
     def close(self) -> None:
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
 
     def _run(self, traffic: Traffic, settings: Iterable[Setting], tick: Callable[[], None]) -> list[Outcome]:
         def one(setting: Setting) -> Outcome:
@@ -77,6 +82,11 @@ class Simulator:
             return outcome
 
         return list(self._pool.map(one, settings))
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def search(
@@ -88,8 +98,10 @@ def search(
     dull_rounds: int = DULL_ROUNDS,
     progress: Progress = lambda _, __: None,
 ) -> Found:
-    """The best of at most `settings` settings, all simulated whole; it ends early after `dull_rounds` rounds without a
-    better one. progress: called with how many are done and the limit.
+    """The best of `settings` settings; it ends early after `dull_rounds` rounds without a better one.
+
+    Of long traffic, those that a screen leaves are simulated whole, of other traffic all. progress: called with how
+    many were tried and the limit.
     """
     source = Random(simulator.seed)
     part = screen_of(simulator.traffic) if simulator.traffic.count > SCREEN_ABOVE else None
@@ -105,17 +117,17 @@ def search(
         return True
 
     def tick() -> None:
-        progress(min(len(done) + 1, settings), settings)
+        progress(len(done) + screened, settings)
 
     def whole(chosen: Sequence[Setting]) -> None:
         done.extend(map(Candidate, chosen, simulator.run(chosen, tick)))
-        progress(len(done), settings)
+        progress(len(done) + screened, settings)
 
     fresh(space.present)
     whole([space.present])
-    while len(done) < settings and dull < dull_rounds and space.knobs:
-        room = min(ROUND, settings - len(done))
-        want = room * SCREENED if part is not None else room
+    while len(done) + screened < settings and dull < dull_rounds and space.knobs:
+        want = min(ROUND if part is None else ROUND * SCREENED, settings - len(done) - screened)
+        room = want if part is None else -(-want // SCREENED)
         proposed = [s for s in _proposals(space, done, aim, source, want * 4) if fresh(s)][:want]
         if not proposed:
             break

@@ -162,5 +162,6 @@ def pods_at_most(traffic: Traffic, capacity: int) -> int:
     """Pods that the busiest ten seconds would keep busy, and one half more."""
     if not traffic.count:
         return 1
-    work = np.bincount((traffic.starts_s / 10).astype(np.int64) if traffic.span_s < 1e9 else [0], traffic.service_s)
-    return max(1, math.ceil(1.5 * float(work.max()) / 10 / capacity))
+    begins = np.flatnonzero(np.diff(traffic.starts_s // 10, prepend=-1.0))
+    work_s = float(np.add.reduceat(traffic.service_s, begins).max())
+    return max(1, math.ceil(1.5 * work_s / 10 / capacity))

@@ -96,8 +96,8 @@ def traffic_lines(tuned: Tuned) -> list[str]:
         f"traffic: {traffic.source}",
         f"         {traffic.count:,} requests in {length(traffic.span_s)}, {traffic.count / span:.3g} a second on "
         f"average, {traffic.service_s.sum() / span:.3g} in service at once",
-        f"search:  {len(tuned.found.candidates)} settings on all of it"
-        + (f", {tuned.found.screened} more on a part" if tuned.found.screened else "")
+        f"search:  {tuned.found.tried} settings tried"
+        + (f", {len(tuned.found.candidates)} of them on all of it" if tuned.found.screened else "")
         + f", in {tuned.seconds:.1f} s; pods serve {world.pod_capacity} at once",
     ]
 

@@ -61,7 +61,7 @@ def does(name: str, value: str | None, setting: Setting, config: Config, most_po
     if name == "min-scale" and shown == "0":
         text = "pods may go to zero"
     if name == "max-scale" and value is not None:
-        text += f"; {most_pods} were wanted at most"
+        text += f"; {most_pods} {'was' if most_pods == 1 else 'were'} wanted at most"
     return f"{text[0].upper()}{text[1:]}."
 
 

@@ -49,7 +49,8 @@ def _title(tuned: Tuned) -> str:
 
 def _head(tuned: Tuned, price: float | None) -> Iterator[str]:
     traffic, span = tuned.traffic, max(tuned.traffic.span_s, 1e-9)
-    busiest = int(np.bincount(traffic.starts_s.astype(np.int64)).max()) if span < 1e9 else 0
+    begins = np.flatnonzero(np.diff(np.floor(traffic.starts_s), prepend=-1.0, append=np.inf))
+    busiest = int(np.diff(begins).max())
     began = f", from {traffic.began:%d %B %Y %H:%M} UTC" if traffic.began else ""
     yield f"<header><h1>{escape(_title(tuned))}</h1>"
     yield f"<p>{escape(traffic.source)}{began}</p>"
@@ -81,7 +82,7 @@ def _figures(before: Outcome, after: Outcome, price: float | None) -> Iterator[s
         change = ""
         if was > 0 and not math.isnan(now) and abs(now / was - 1) >= 0.005:
             kind = "better" if now < was else "worse"
-            change = f' <span class="{kind}">{(now / was - 1) * 100:+.0f} %</span>'
+            change = f' <span class="{kind}">{(now / was - 1) * 100:+.0f}\N{NO-BREAK SPACE}%</span>'
         elif was == 0 and now > 0:
             change = ' <span class="worse">more</span>'
         yield f'<div><dt>{name}</dt><dd>{text(now)}</dd><dd class="was">now {text(was)}{change}</dd></div>'
@@ -248,10 +249,10 @@ def _assumed(tuned: Tuned, price: float | None) -> Iterator[str]:
 
 def _foot(tuned: Tuned, price: float | None) -> Iterator[str]:
     found = tuned.found
-    screened = f" and {found.screened} on a part" if found.screened else ""
+    screened = f", {len(found.candidates)} of them on all of the traffic" if found.screened else ""
     yield (
-        f"<footer>Headrace {escape(metadata.version('headrace'))}: {len(found.candidates)} settings tried on all of "
-        f"the traffic{screened}, in {tuned.seconds:.1f} s; seed {tuned.wish.seed}.</footer>"
+        f"<footer>Headrace {escape(metadata.version('headrace'))}: {found.tried} settings tried{screened}, "
+        f"in {tuned.seconds:.1f} s; seed {tuned.wish.seed}.</footer>"
     )
 
 
