@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from eventing.errors import RetryLater
-from functions.predictor.admission import Places
+from functions.predictor.admission import Turns
 from functions.predictor.answers import NOT_FOUND, UNAVAILABLE, Refusal
 from functions.predictor.reply_as import ReplyAs
 from functions.predictor.statistics import PREDICTIONS
@@ -81,7 +81,7 @@ class Served:
         model: Model,
         revision: str | None = None,
         tell: Callable[[Served, Prediction], object] | None = None,
-        inferences: Places | None = None,
+        inferences: Turns | None = None,
         batcher: Batcher | None = None,
     ) -> None:
         self.name = name
