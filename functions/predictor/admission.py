@@ -25,6 +25,13 @@ class Overloaded(RetryLater):
         super().__init__(reason, after_s=RETRY_AFTER_S)
 
 
+class Gone(RetryLater):
+    """Nobody waits for the answer any more. What is said is for the log: no client is left to hear it."""
+
+    def __init__(self) -> None:
+        super().__init__("the client has gone, or its deadline is over: nothing was inferred", after_s=RETRY_AFTER_S)
+
+
 class Places:
     """A bounded number of places. Tokens in a SimpleQueue: to take and give back one costs less than any semaphore.
 
