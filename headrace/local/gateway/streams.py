@@ -133,7 +133,7 @@ class Streams:
             endpoint = await queue.acquire(refused)
             answered = Answered(deadline, queue.activation if cold else None, arrived, self._clock)
             try:
-                back = await self._pods.stream(endpoint.port)
+                back = await self._pods.stream(endpoint.port, head)
                 return await _exchange(front, back, head, answered, counted)
             except OSError as e:
                 if attempt == MAX_TRIES or isinstance(e, TimeoutError):
@@ -154,7 +154,6 @@ async def _exchange(front: Stream, back: Stream, head: Part, answered: Answered,
 
     async def ask() -> None:
         part = head
-        await back.send(part)
         while not part.ends:
             part = await front.take()
             await back.send(part)
@@ -162,7 +161,7 @@ async def _exchange(front: Stream, back: Stream, head: Part, answered: Answered,
     asking = asyncio.create_task(ask())
     asking.add_done_callback(_heard)
     try:
-        part = await _first(back, asking)
+        part = await back.take()  # raises whatever stops `asking` too: a lost client cancels this task
         counted.code = int(dict(part.fields or ()).get(":status", "0"))
         more = [(name.lower(), value) for name, value in answered().items()]
         part = Part([*(part.fields or ()), *more], ends=part.ends)
@@ -175,21 +174,8 @@ async def _exchange(front: Stream, back: Stream, head: Part, answered: Answered,
         back.close()
 
 
-async def _first(back: Stream, asking: asyncio.Task[None]) -> Part:
-    """The answer's head. Raises StreamLost, also for what went wrong while the request was sent."""
-    taking = asyncio.create_task(back.take())
-    taking.add_done_callback(_heard)
-    try:
-        await asyncio.wait((taking, asking), return_when=asyncio.FIRST_COMPLETED)
-        if not taking.done():
-            await asking
-        return await taking
-    finally:
-        taking.cancel()
-
-
 def _heard(task: asyncio.Task[Any]) -> None:
-    """One of two tasks that fail together is asked; the other's failure is no news."""
+    """What ends this task ends the answer too, which tells of it."""
     if not task.cancelled():
         task.exception()
 

@@ -21,14 +21,14 @@ class Pool:
         self._open: dict[int, Connection] = {}
         self._all: set[Connection] = set()
 
-    async def stream(self, port: int) -> Stream:
-        """A new stream to whoever listens at `port`. Raises OSError where nobody does."""
+    async def stream(self, port: int, head: Part) -> Stream:
+        """A new stream to whoever listens at `port`, its head sent. Raises OSError where nobody does, StreamLost."""
         connection = self._open.get(port)
         if connection is None or connection.leaving:
             connection = await connect(port)
             self._open[port] = connection
             self._all = {c for c in self._all if not c.closed} | {connection}
-        return connection.open()
+        return connection.open(head)
 
     def close(self) -> None:
         for connection in self._all:
@@ -47,8 +47,7 @@ async def health(port: int, service: str) -> str | None:
     """What gRPC's health service says of `service`: None when it serves, else what was seen. Raises OSError."""
     connection = await connect(port)
     try:
-        stream = connection.open()
-        await stream.send(Part(_head(port)))
+        stream = connection.open(Part(_head(port)))
         name = service.encode()
         message = b"\x0a" + _varint(len(name)) + name if name else b""  # HealthCheckRequest, field 1
         await stream.send(Part(data=b"\x00" + len(message).to_bytes(4, "big") + message, ends=True))

@@ -185,12 +185,20 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------------ what streams ask
 
-    def open(self) -> Stream:
-        """A new stream of a client. Raises StreamLost where the server takes none."""
+    def open(self, head: Part) -> Stream:
+        """A new stream of a client, its head sent: the number of a stream is its own only from then on.
+
+        Raises StreamLost where the server takes none, or not these fields.
+        """
         if self.leaving or self._transport is None:
             raise StreamLost("the server takes no new stream", ErrorCodes.REFUSED_STREAM)
         id = self._wire.get_next_available_stream_id()
         stream = self._streams[id] = Stream(self, id)
+        try:
+            self.send_fields(stream, head.fields or (), head.ends)
+        except StreamLost:
+            self._streams.pop(id, None)
+            raise
         return stream
 
     def taken(self, stream: Stream, part: Part) -> None:

@@ -123,6 +123,20 @@ def test_large_messages_and_streams_come_back_as_they_were_sent(tmp_path: Path) 
     asyncio.run(promise())
 
 
+def test_calls_at_the_same_moment_get_each_its_own_answer(tmp_path: Path) -> None:
+    async def promise() -> None:
+        with grpc_pod() as (endpoint, *_):
+            async with place(tmp_path) as at:
+                flights(at, endpoint)
+                with channel(at) as opened:
+                    ask = opened.unary_unary("/test.Test/Echo")
+                    sent = [b"%d" % number * (1 + 300 * number) for number in range(200)]
+                    waiting = [ask.future(body, timeout=60) for body in sent]
+                    assert await asyncio.to_thread(lambda: [call.result() for call in waiting]) == sent
+
+    asyncio.run(promise())
+
+
 def test_a_status_reaches_the_client_with_its_message_and_its_trailers(tmp_path: Path) -> None:
     async def promise() -> None:
         with grpc_pod() as (endpoint, *_):
