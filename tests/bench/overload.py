@@ -131,6 +131,8 @@ async def measure(url: str, factors: Sequence[float], seconds: float) -> bool:
             clients = Clients(session, url, door == "events")
             await clients.closed(CONCURRENCY, 1.0)
             alone = await clients.closed(CONCURRENCY, min(seconds, 5.0))
+            if not alone.admitted:
+                raise SystemExit(f"{door}: nothing is answered: {alone.faults[:3] or alone.statuses}")
             capacity = len(alone.admitted) / alone.seconds
             print(f"{door}: {capacity:.0f} requests/s at {CONCURRENCY} clients, p99 {_ms(alone.admitted, 99)} ms")
             for factor in factors:
