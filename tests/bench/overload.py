@@ -35,8 +35,8 @@ ROWS = 64  # of one request: some 50 ms, so that the clients are not what is mea
 CONCURRENCY, WAITING = 4, 16
 MOST_IN_FLIGHT = 2000  # of the clients: beyond it the run would measure them
 # What is taken is answered in order, so that nobody waits much longer than all of them take: places by answers per
-# second (Little's law), and half as much again, because cores are shared and the clients' own delays are in it.
-SLACK = 1.5
+# second (Little's law), and as much again, because cores are shared and the clients' own delays are in it.
+SLACK = 2.0
 LEAST_SHARE = 0.8  # of the capacity that is to be answered under overload
 CLOUD_EVENT = {
     "Ce-Specversion": "1.0", "Ce-Type": "dev.headrace.prediction.requested.v1", "Ce-Source": "/bench",
