@@ -49,6 +49,14 @@ def whole_number(environ: Mapping[str, str], key: str, default: int, at_least: i
     return value
 
 
+def switch(environ: Mapping[str, str], key: str, *, default: bool) -> bool:
+    """Whether `key` says `on`."""
+    seen = environ.get(key, "").strip() or ("on" if default else "off")
+    if seen not in ("on", "off"):
+        raise Misconfigured(key, seen, "on or off")
+    return seen == "on"
+
+
 def port(environ: Mapping[str, str]) -> int:
     """The port to listen on, as Knative says it. Source: Knative's runtime contract, Inbound network connectivity."""
     return whole_number(environ, "PORT", 8080, 0, 65535)

@@ -16,7 +16,7 @@ from eventing.errors import HeadraceError
 from functions.store import Serving
 from headrace import screen
 from headrace.place import Place
-from knative import rollout
+from knative import follow, rollout
 from knative.client import Conflict, Object
 
 READY_S = 120.0  # a process, its imports, a package from the store, a self-test
@@ -72,12 +72,15 @@ def rollback(place: Place, model: str, version: str | None) -> str:
 
 
 def _patch(place: Place, model: str, make: Callable[[Object], Object]) -> None:
-    """Patch the Service as it is now. The patch is for the object that was read; a controller that wrote its status in
-    between makes it Conflict, and then it is made anew.
+    """Patch the Service as it is now, and bring its gRPC Service, where there is one, after it. The patch is for the
+    object that was read; a controller that wrote its status in between makes it Conflict, and then it is made anew.
     """
+    patched: Object | None = None
     for _ in range(TRIES):
         try:
-            place.cluster.patch("Service", model, make(place.service(model)))
+            if patched is None:
+                patched = place.cluster.patch("Service", model, make(place.service(model)))
+            follow.follow(place.cluster, patched)
             return
         except Conflict:
             time.sleep(LOOK_S)

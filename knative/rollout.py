@@ -130,7 +130,7 @@ def first_service(template: Object, model: str, state: Canary) -> Object:
     metadata["name"] = model
     metadata["annotations"] = {**(metadata.get("annotations") or {}), CANARY_ANNOTATION: state.to_annotation()}
     container = service["spec"]["template"]["spec"]["containers"][0]
-    container["env"] = _with(container, {MODEL_VARIABLE: model, VERSION_VARIABLE: state.version})
+    container["env"] = with_variables(container, {MODEL_VARIABLE: model, VERSION_VARIABLE: state.version})
     return service
 
 
@@ -140,7 +140,7 @@ def start_patch(service: Object, state: Canary) -> Object:
         targets = [_latest(100)]
     else:
         targets = [_pinned(state.champion_revision, 100, CHAMPION), _latest(0, CANARY)]
-    return _patch(service, state, _template(service, state.version), targets)
+    return _patch(service, state, version_template(service, state.version), targets)
 
 
 def shift_patch(service: Object, state: Canary, percent: int) -> Object:
@@ -159,7 +159,9 @@ def revert_patch(service: Object, state: Canary) -> Object:
     """The champion answers everything at once, by name, and the template is its version's again."""
     if state.champion is None or state.champion_revision is None:
         return _patch(service, state, None, None)
-    return _patch(service, state, _template(service, state.champion), [_pinned(state.champion_revision, 100, CHAMPION)])
+    return _patch(
+        service, state, version_template(service, state.champion), [_pinned(state.champion_revision, 100, CHAMPION)]
+    )
 
 
 def finish_patch(service: Object, settled: bool) -> Object:
@@ -179,7 +181,7 @@ def promotion_patch(service: Object, version: str) -> Object:
     Until then Knative leaves the traffic where it is, so nothing is unserved. For `headrace promote`; the Service is
     ready (`readiness`) once `version` answers.
     """
-    return _patch(service, None, _template(service, version), _settled(serving_revision(service)))
+    return _patch(service, None, version_template(service, version), _settled(serving_revision(service)))
 
 
 def rollback_patch(service: Object, version: str, revision: str | None = None) -> Object:
@@ -189,7 +191,7 @@ def rollback_patch(service: Object, version: str, revision: str | None = None) -
     gives it back to the newest revision.
     """
     targets = _settled(None) if revision is None else [_pinned(revision, 100)]
-    return _patch(service, None, _template(service, version), targets)
+    return _patch(service, None, version_template(service, version), targets)
 
 
 def settle_patch(service: Object) -> Object:
@@ -209,13 +211,13 @@ def _settled(previous: str | None) -> list[Object]:
     return [_latest(100), *([_pinned(previous, 0, PREVIOUS)] if previous else [])]
 
 
-def _template(service: Object, version: str) -> Object:
+def version_template(service: Object, version: str) -> Object:
     """The merge patch of `spec.template` that changes the version and nothing else."""
     template = service["spec"]["template"]
     containers = deepcopy(template["spec"]["containers"])
     # A merge patch replaces lists whole, so the list is the live one with our one value in it.
     ours = next((c for c in containers if _variables(c).keys() & {MODEL_VARIABLE, VERSION_VARIABLE}), containers[0])
-    ours["env"] = _with(ours, {VERSION_VARIABLE: version})
+    ours["env"] = with_variables(ours, {VERSION_VARIABLE: version})
     patch: Object = {"spec": {"containers": containers}}
     if (template.get("metadata") or {}).get("name"):
         # A revision named by hand is that one revision: Knative would refuse another content under its name.
@@ -223,7 +225,7 @@ def _template(service: Object, version: str) -> Object:
     return patch
 
 
-def _with(container: Mapping[str, Any], values: Mapping[str, str]) -> list[Object]:
+def with_variables(container: Mapping[str, Any], values: Mapping[str, str]) -> list[Object]:
     """The container's environment with `values` in it; what is there keeps its place, what is new comes last."""
     env = [
         {"name": v["name"], "value": values[v["name"]]} if v["name"] in values else v

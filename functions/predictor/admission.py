@@ -7,6 +7,8 @@ and an event comes again by the Broker's own schedule, where an endless queue wo
 from __future__ import annotations
 
 import queue
+import threading
+from collections import deque
 
 from eventing.errors import RetryLater
 
@@ -23,18 +25,24 @@ class Overloaded(RetryLater):
         super().__init__(reason, after_s=RETRY_AFTER_S)
 
 
+class Gone(RetryLater):
+    """Nobody waits for the answer any more. What is said is for the log: no client is left to hear it."""
+
+    def __init__(self) -> None:
+        super().__init__("the client has gone, or its deadline is over: nothing was inferred", after_s=RETRY_AFTER_S)
+
+
 class Places:
     """A bounded number of places. Tokens in a SimpleQueue: to take and give back one costs less than any semaphore.
 
-    count: how many there are. full: what is said to whom finds none. wait_s: how long one waits for a place.
+    count: how many there are. reason: what is said to whom finds none.
     """
 
-    __slots__ = ("_free", "_full", "_wait_s", "count")
+    __slots__ = ("_free", "_reason", "count")
 
-    def __init__(self, count: int, full: str, wait_s: float = 0.0) -> None:
+    def __init__(self, count: int, reason: str) -> None:
         self.count = count
-        self._full = full
-        self._wait_s = wait_s
+        self._reason = reason
         self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(count):
             self._free.put(None)
@@ -43,23 +51,70 @@ class Places:
     def taken(self) -> int:
         return self.count - self._free.qsize()
 
+    def full(self) -> Overloaded | None:
+        """What whoever comes now would be told; None where there is room. To refuse early what costs much to read."""
+        return Overloaded(self._reason) if self._free.empty() else None
+
     def take(self) -> None:
-        """Take a place, to be given back by `leave`. Raises Overloaded when none gets free in time."""
+        """Take a place, to be given back by `leave`. Raises Overloaded where there is none."""
         try:
             self._free.get_nowait()
         except queue.Empty:
-            self._wait()
+            raise Overloaded(self._reason) from None
 
     def leave(self) -> None:
         self._free.put(None)
 
-    def _wait(self) -> None:
-        if self._wait_s <= 0:
-            raise Overloaded(self._full)
-        try:
-            self._free.get(timeout=self._wait_s)
-        except queue.Empty:
-            raise Overloaded(f"{self._full}; none of them ended within {self._wait_s:g} s") from None
+
+class Turns:
+    """A bounded number of turns, in the order in which they were asked for.
+
+    In order, because whoever comes under overload would else be before those that wait, and some of them would wait for
+    as long as the overload lasts. count: how many at once. reason: what is said to whose turn does not come within
+    `wait_s`.
+    """
+
+    __slots__ = ("_free", "_lock", "_reason", "_wait_s", "_waiting", "count")
+
+    def __init__(self, count: int, reason: str, wait_s: float) -> None:
+        self.count = count
+        self._reason = reason
+        self._wait_s = wait_s
+        self._lock = threading.Lock()
+        self._free = count
+        self._waiting: deque[threading.Lock] = deque()
+
+    @property
+    def taken(self) -> int:
+        return self.count - self._free
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def take(self) -> None:
+        """Wait for a turn, to be ended by `leave`. Raises Overloaded where it does not come in time."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        if turn.acquire(timeout=self._wait_s):
+            return
+        with self._lock:
+            if turn not in self._waiting:
+                return  # it came in this moment
+            self._waiting.remove(turn)
+        raise Overloaded(f"{self._reason}; none of them ended within {self._wait_s:g} s")
+
+    def leave(self) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()  # handed over: it is never free in between
+            else:
+                self._free += 1
 
 
 class Admission:
@@ -71,4 +126,4 @@ class Admission:
     def __init__(self, concurrency: int = CONCURRENCY, waiting: int = WAITING, wait_s: float = WAIT_S) -> None:
         most = concurrency + waiting
         self.requests = Places(most, f"{most} requests are worked on or wait, the most taken at once")
-        self.inferences = Places(concurrency, f"{concurrency} inferences go on, the most at once", wait_s)
+        self.inferences = Turns(concurrency, f"{concurrency} inferences go on, the most at once", wait_s)

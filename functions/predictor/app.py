@@ -72,6 +72,9 @@ class App:
         if environ["REQUEST_METHOD"] == "POST" and (waiting := self._catalog.starting):
             # A question that comes too early must not make the start longer: Flask's import would, by half.
             return Refusal(UNAVAILABLE, f"not ready: {waiting}", retry_after_s=STARTING_RETRY_S).answer()
+        if environ["PATH_INFO"] == "/" and environ["REQUEST_METHOD"] == "POST" and (full := self._requests.full()):
+            # An event that is too much is told before it is read: to read it costs more than many an inference.
+            return refused(full)
         return None
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -134,7 +137,9 @@ class App:
             if self._flask is None:
                 from functions.predictor import flask_app
 
-                self._flask = flask_app.create(self._catalog, self._repository, self._routes, self._bodies, self._call)
+                self._flask = flask_app.create(
+                    self._catalog, self._repository, self._routes, self._bodies, self._call, self._requests
+                )
             return self._flask
 
 

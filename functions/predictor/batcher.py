@@ -10,7 +10,8 @@ Why nobody is forgotten. One lock guards the free slots, the queue, and of each 
    that waits the slot's owner or, where none waits, counts the slot as free. So while somebody waits, some thread owns
    a slot and will pass it on. `_pass_on` allocates nothing that it could not do without: it does not fail.
 3. A call that waits is in the queue or among the `others` of one leader, never both. It is woken once: with its answer,
-   or to lead. A leader that fails passes its slot to the first of its others, with the rest of them.
+   to lead, or because its client has gone. A leader that fails passes its slot to the first of its others, with the
+   rest of them.
 4. The event is a plain lock, held from the call's birth: waking releases it, so a wake before the wait is not lost.
 Signals raise in the main thread alone, which takes no requests: one that waits there leaves nobody behind, one that
 leads might, in the few lines between two of these steps.
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eventing.errors import RetryLater
+from functions.predictor.admission import Gone
 
 if TYPE_CHECKING:
     from functions.predictor.catalog import Query
@@ -52,10 +54,12 @@ log = logging.getLogger(__name__)
 class _Call:
     """One request, from its arrival to its answer."""
 
-    __slots__ = ("apart", "event", "gone", "kind", "leads", "others", "outputs", "query", "ran")
+    __slots__ = ("apart", "event", "gone", "kind", "leads", "others", "outputs", "query", "ran", "unwanted", "wanted")
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, wanted: Callable[[], bool] | None) -> None:
         self.query = query
+        self.wanted = wanted
+        self.unwanted = False  # its client had gone when its turn came
         self.kind = _kind(query)
         self.event = threading.Lock()
         self.event.acquire()
@@ -100,15 +104,18 @@ class Batcher:
         """Requests that queue now."""
         return len(self._waiting)
 
-    def infer(self, query: Query, deadline: float | None = None) -> tuple[Outputs, float]:
+    def infer(
+        self, query: Query, deadline: float | None = None, wanted: Callable[[], bool] | None = None
+    ) -> tuple[Outputs, float]:
         """The answer to `query`, and the seconds that it waited for its run.
 
         The arrays may be parts of a joint answer, which lives as long as one of them: copy what is kept.
-        deadline: `time.monotonic()` by which its run must have begun. Raises RetryLater when too many wait or the
-        deadline passes, else whatever `run` raises for this query alone.
+        deadline: `time.monotonic()` by which its run must have begun. wanted: whether somebody still waits for the
+        answer, asked when its turn comes, by any thread; must not raise. Raises RetryLater when too many wait or the
+        deadline passes, Gone when nobody waits any more, else whatever `run` raises for this query alone.
         """
         came = time.monotonic()
-        call = _Call(query)
+        call = _Call(query, wanted)
         try:
             with self._lock:
                 if self._free > 0:
@@ -120,6 +127,8 @@ class Batcher:
                     raise RetryLater(f"{len(self._waiting)} requests wait for the model already", RETRY_S)
             if not call.leads:
                 self._wait(call, deadline)
+                if call.unwanted or (call.leads and not _wanted(call)):
+                    raise Gone
             if call.leads:
                 self._lead(call)
         except BaseException:
@@ -140,6 +149,7 @@ class Batcher:
     def _lead(self, call: _Call) -> None:
         """Run, for itself and its others; then the slot is the next one's. Raises what its own query raises."""
         if call.others and not call.apart:
+            self._let_go(call)
             try:
                 self._run_jointly([call, *call.others])
             except Exception:
@@ -156,6 +166,17 @@ class Batcher:
         call.outputs = self._run(call.query.inputs, call.query.outputs)
         self._tell(call.query.rows, call.ran, call.ran, time.monotonic())
         self._pass_on(call)
+
+    def _let_go(self, leader: _Call) -> None:
+        """Wake those of the leader's others whose clients have gone: they run with nobody."""
+        kept = []
+        for other in leader.others:
+            if _wanted(other):
+                kept.append(other)
+            else:
+                other.unwanted = True
+                other.event.release()
+        leader.others = kept
 
     def _leave(self, call: _Call) -> None:
         """End a call that has failed: nobody goes on waiting for it."""
@@ -233,6 +254,10 @@ class Batcher:
     def _tell(self, rows: int, began: float, joined: float, ran: float) -> None:
         if self.on_run is not None:
             self.on_run(rows, joined - began, ran - joined, time.monotonic() - ran)
+
+
+def _wanted(call: _Call) -> bool:
+    return call.wanted is None or call.wanted()
 
 
 def _kind(query: Query) -> tuple[object, ...] | None:

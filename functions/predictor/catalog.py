@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from eventing.errors import RetryLater
-from functions.predictor.admission import Places
+from functions.predictor.admission import Gone, Turns
 from functions.predictor.answers import NOT_FOUND, UNAVAILABLE, Refusal
 from functions.predictor.reply_as import ReplyAs
 from functions.predictor.statistics import PREDICTIONS
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from functions.predictor.batcher import Batcher
     from functions.tensors import Array
 
-GONE_RETRY_S = 1.0  # what nobody is left to hear
 STARTING_RETRY_S = 2.0  # what a client is told to wait for a model that is still loading
 
 STARTING, LOADING = "starting", "loading"  # the reasons of what was not tried yet, and of what somebody asked for
@@ -81,7 +79,7 @@ class Served:
         model: Model,
         revision: str | None = None,
         tell: Callable[[Served, Prediction], object] | None = None,
-        inferences: Places | None = None,
+        inferences: Turns | None = None,
         batcher: Batcher | None = None,
     ) -> None:
         self.name = name
@@ -135,7 +133,7 @@ class Served:
         """The model's answer, and the seconds that `query` waited for its turn."""
         if self._batcher is not None:
             _check(wanted)
-            return self._batcher.infer(query)
+            return self._batcher.infer(query, wanted=wanted)
         if self._inferences is None:
             _check(wanted)
             return self.model.infer(query.inputs, query.outputs), 0.0
@@ -154,7 +152,7 @@ class Served:
 
 def _check(wanted: Callable[[], bool] | None) -> None:
     if wanted is not None and not wanted():
-        raise RetryLater("the client has gone, or its deadline is over: nothing was inferred", after_s=GONE_RETRY_S)
+        raise Gone
 
 
 @dataclass(frozen=True, slots=True)

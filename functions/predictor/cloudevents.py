@@ -24,6 +24,7 @@ from cloudevents.core.v1.event import CloudEvent
 from eventing import binding, contract, sender
 from eventing.errors import Rejected, RetryLater
 from functions.predictor import answers
+from functions.predictor.admission import Places
 from functions.predictor.answers import JSON_CONTENT_TYPE, NOT_FOUND, PROBE, Answer, Environ, Refusal, json_answer
 from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Prediction, Query, Served
 from functions.predictor.outbox import made
@@ -41,10 +42,20 @@ RESPONSE_SOURCE = "io.kserve.inference."  # and the model's name
 Encode = Callable[[Prediction], bytes]
 
 
-def handler(catalog: Catalog) -> Callable[[CloudEvent], CloudEvent]:
-    """The function that answers one event at `/`, for `eventing.receiver.create_app`."""
+def handler(catalog: Catalog, requests: Places) -> Callable[[CloudEvent], CloudEvent]:
+    """The function that answers one event at `/`, for `eventing.receiver.create_app`. requests: the places.
+
+    It raises Overloaded, a RetryLater, where all of them are taken: the Broker brings the event again.
+    """
 
     def handle(event: CloudEvent) -> CloudEvent:
+        requests.take()
+        try:
+            return answered(event)
+        finally:
+            requests.leave()
+
+    def answered(event: CloudEvent) -> CloudEvent:
         if event.get_type() == contract.PredictionRequested.TYPE:
             return _made(catalog, event)
         if not isinstance(event.get_data(), Mapping):

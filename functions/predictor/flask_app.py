@@ -14,6 +14,7 @@ import flask
 from eventing import receiver
 from eventing.errors import Rejected, RetryLater
 from functions.predictor import cloudevents, statistics
+from functions.predictor.admission import Places
 from functions.predictor.answers import UNSUPPORTED, Answer, Environ, Refusal, refused
 from functions.predictor.catalog import Catalog, Served
 from functions.predictor.routes import Route, view
@@ -29,13 +30,14 @@ def create(
     routes: Iterable[tuple[str, Route]],
     bodies: Bodies,
     call: Callable[[str, Route, Served], Callable[[Environ], Answer]],
+    requests: Places,
 ) -> flask.Flask:
     """The application: the receiver's, which takes events and shows metrics, and every route of every protocol.
 
-    call: what answers the predictions of one version over one protocol.
+    call: what answers the predictions of one version over one protocol. requests: the places of predictions by event.
     """
     statistics.expose()
-    app = receiver.create_app(cloudevents.handler(catalog), "predictor", max_body_bytes=bodies.max_bytes)
+    app = receiver.create_app(cloudevents.handler(catalog, requests), "predictor", max_body_bytes=bodies.max_bytes)
 
     def show(route: Route, **variables: str) -> flask.Response:
         return _response(bodies.encode(view(route, catalog, variables), flask.request.environ))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from eventing.errors import Rejected, RetryLater
 from eventing.files import AWAY_S
-from functions.predictor.admission import Admission, Places
+from functions.predictor.admission import Admission, Turns
 from functions.predictor.answers import NOT_FOUND, UNSUPPORTED, Refusal
 from functions.predictor.catalog import UNLOADED, Catalog, Served, age
 from functions.predictor.phases import Phases, Start
@@ -68,7 +68,7 @@ class Repository:
         store: Store,
         catalog: Catalog,
         stopping: threading.Event,
-        inferences: Places | None = None,
+        inferences: Turns | None = None,
     ) -> None:
         self.catalog = catalog
         self.teller: Sampler | None = None

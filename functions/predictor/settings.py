@@ -121,7 +121,7 @@ class Settings:
             samples_per_s=settings.number(environ, "HEADRACE_PREDICTION_SAMPLES_PER_S", cls.samples_per_s, 0, 10_000),
             cache=_cache(environ),
             labels=_labels(environ, models),
-            model_control=_switch(environ, CONTROL, default=bool(environ.get(MODELS, "").strip())),
+            model_control=settings.switch(environ, CONTROL, default=bool(environ.get(MODELS, "").strip())),
         )
 
 
@@ -185,13 +185,6 @@ def _metrics_names(environ: Mapping[str, str]) -> tuple[str, ...]:
     if not set(names) <= set(OTHER_NAMES):
         raise Misconfigured(METRICS_NAMES, given, f"some of {', '.join(OTHER_NAMES)}, by commas")
     return names
-
-
-def _switch(environ: Mapping[str, str], key: str, *, default: bool) -> bool:
-    value = environ.get(key, "").strip() or ("on" if default else "off")
-    if value not in ("on", "off"):
-        raise Misconfigured(key, value, "on or off")
-    return value == "on"
 
 
 def _sink(url: str | None) -> str | None:

@@ -1,7 +1,7 @@
 """What a model's first version is made of: the Knative Service and the Trigger of the manifest, under the model's name.
 
-Used by the promoter. `functions/manifests/predictor.yaml` is the one place that says how a model is served; here only
-names and the version are put in.
+Used by the promoter. `functions/manifests/predictor.yaml` is the one place that says how a model is served, and
+`predictor-grpc.yaml` how over gRPC; here only names and the version are put in.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from knative.canary import Canary
 Object = dict[str, Any]
 
 MANIFEST = "predictor.yaml"
+GRPC_MANIFEST = "predictor-grpc.yaml"
 
 
 def service(model: str, first: Canary) -> Object:
@@ -33,6 +34,11 @@ def trigger(model: str) -> Object:
     return found
 
 
+def grpc_service() -> Object:
+    """The manifest of a model's gRPC Service, for `knative.follow`."""
+    return _of_kind("Service", GRPC_MANIFEST)
+
+
 def _set_subject(spec: Object, model: str) -> None:
     """Puts the model wherever the Trigger asks for a subject, in either form of filter."""
     attributes = [(spec.get("filter") or {}).get("attributes")]
@@ -43,8 +49,8 @@ def _set_subject(spec: Object, model: str) -> None:
             wanted["subject"] = model
 
 
-def _of_kind(kind: str) -> Object:
-    text = resources.files("functions").joinpath("manifests", MANIFEST).read_text(encoding="utf-8")
+def _of_kind(kind: str, manifest: str = MANIFEST) -> Object:
+    text = resources.files("functions").joinpath("manifests", manifest).read_text(encoding="utf-8")
     found: Object = next(o for o in yaml.safe_load_all(text) if o and o["kind"] == kind)
     found["metadata"].pop("namespace", None)  # the promoter's own namespace is meant
     return found

@@ -59,6 +59,8 @@ class Settings:
     """HEADRACE_HOLD_S: how long one delivery is held; below the Service's timeoutSeconds and the Trigger's timeout."""
     poll_s: float = 1.0
     """HEADRACE_CANARY_POLL_S: time between two looks at a running canary."""
+    grpc: bool = False
+    """HEADRACE_GRPC: `on` gives each model a gRPC Service beside its own."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -83,6 +85,7 @@ class Settings:
             max_regression=number(environ, "HEADRACE_MAX_REGRESSION", 0.0, 0, 1000),
             hold_s=number(environ, "HEADRACE_HOLD_S", 240.0, 1, 600),
             poll_s=number(environ, "HEADRACE_CANARY_POLL_S", 1.0, 0.01, 60),
+            grpc=settings.switch(environ, "HEADRACE_GRPC", default=False),
         )
 
 
@@ -117,6 +120,7 @@ def main(environ: Mapping[str, str]) -> None:
         hold_s=chosen.hold_s,
         poll_s=chosen.poll_s,
         stop=stop,
+        grpc=chosen.grpc,
     )
     app = receiver.create_app(Promoter(means).handle, "promoter")
     receiver.serve(

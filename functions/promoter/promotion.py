@@ -23,7 +23,7 @@ from eventing.errors import RetryLater
 from functions.promoter import challenge, deployment
 from functions.promoter.watch import Watch
 from functions.store import Serving, Store
-from knative import canary, client, rollout
+from knative import canary, client, follow, rollout
 from knative.canary import Canary, Limits, Observation, Readiness
 from monitoring import metrics
 
@@ -50,6 +50,8 @@ class Means:
     """Time between two looks at a running canary."""
     stop: threading.Event
     """Set when the process is to end: whatever is held then is answered RetryLater at once."""
+    grpc: bool = False
+    """Whether a model without a gRPC Service is given one; those that are there follow the model's in any case."""
     clock: Callable[[], float] = time.time
 
 
@@ -66,6 +68,7 @@ class Promotion:
         self._event = event
         self._work = work
         self._watches: dict[str, Watch] = {}
+        self._companion: client.Object | None = None
         self._mine = False  # a rollout of this version was seen running by this delivery
 
     def verdict(self) -> tuple[Verdict, datetime]:
@@ -87,6 +90,7 @@ class Promotion:
         """One look and at most one write; the verdict once there is one."""
         trained = self._trained
         service = self._cluster.get("Service", trained.model)
+        self._follow(service)
         running = rollout.canary_of(service) if service is not None else None
         own = running is not None and running.version == trained.version
         # A rollout of this version is brought to its end first, though its verdict be written down already.
@@ -173,13 +177,13 @@ class Promotion:
             settled = running.phase == "promoting" or seen.revision.status == "True"
             patch = rollout.finish_patch(service, settled)
         if patch is not None:
-            self._cluster.patch("Service", model, patch)
+            self._follow(self._cluster.patch("Service", model, patch))
         return decision.action == "finish"
 
     def _observe(self, service: client.Object, running: Canary) -> Observation:
         if running.phase == "starting":
-            return Observation(self._canary_readiness(service, running))
-        ready = rollout.readiness(service)
+            return Observation(self._both(service, lambda service: self._canary_readiness(service, running)))
+        ready = self._both(service, rollout.readiness)
         if running.phase != "watching" or running.champion is None:
             return Observation(ready)
         watch = self._watches.get(running.version)
@@ -198,6 +202,21 @@ class Promotion:
             probes_failed=watch.probes_failed,
             mismatch=watch.mismatch,
         )
+
+    def _follow(self, service: client.Object | None) -> None:
+        """Brings the model's gRPC Service after `service`, as it was just read or written; its own are left alone."""
+        self._companion = None
+        if service is not None and rollout.model_of(service) == self._trained.model:
+            template = deployment.grpc_service if self._means.grpc else None
+            self._companion = follow.follow(self._cluster, service, template)
+
+    def _both(self, service: client.Object, ready: Callable[[client.Object], Readiness]) -> Readiness:
+        """What `ready` says of the model's Service, and once that is ready, of its gRPC Service, where there is one."""
+        said = ready(service)
+        if said.status != "True" or self._companion is None:
+            return said
+        said = ready(self._companion)
+        return Readiness(said.status, f"over gRPC: {said.reason}" if said.reason else "")
 
     def _canary_readiness(self, service: client.Object, running: Canary) -> Readiness:
         """Whether the challenger's revision is made, ready, and reached by what will carry its traffic."""

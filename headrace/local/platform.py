@@ -1,6 +1,6 @@
 """`headrace up`: every stand-in of headrace.local in one process, behind one port.
 
-    request ─► door ─┬─ Host NAME.NAMESPACE.…, /svc/…   gateway
+    request ─► door ─┬─ Host NAME.NAMESPACE.…, /svc/…   gateway (its HTTP/2 side: `headrace.local.gateway.streams`)
                      ├─ /broker/…, /jobsink/…           broker, job sinks
                      ├─ /journal/…                      what the broker has seen
                      ├─ /api, /apis, /openapi, …        Kubernetes API
@@ -45,6 +45,8 @@ from headrace.local.events.broker import Broker
 from headrace.local.events.job_sink import JobSinks
 from headrace.local.gateway.gateway import Gateway
 from headrace.local.gateway.scaler import Scaler
+from headrace.local.gateway.streams import Streams
+from headrace.local.http2.doorway import Doorway
 from headrace.local.objects.objects import Objects
 from headrace.local.pods.process import Processes
 
@@ -131,6 +133,7 @@ class Platform:
         )
         self.reconciler = Reconciler(self.objects, self.processes, self.addresses)
         self.gateway = Gateway(self.objects, self.processes.endpoints, registry=registry)
+        self.streams = Streams(self.gateway)
         self.processes.subscribe(self.gateway.endpoints_changed)
         self.scaler = Scaler(self.objects, self.gateway, self.processes.endpoints, self.reconciler.scale)
         self.broker = Broker(self.objects, home / "events.db", self.addresses)
@@ -148,16 +151,18 @@ class Platform:
             self.processes,
             self.reconciler,
             self.gateway,
+            self.streams,
             self.scaler,
             self.broker,
             self.job_sinks,
             self.console,
         )
+        door: asyncio.Server | None = None
         try:
             for part in parts:
                 await part.start()
-            site = web.SockSite(runner, self._listener)
-            await site.start()
+            loop = asyncio.get_running_loop()
+            door = await loop.create_server(lambda: Doorway(server, self.streams.protocol), sock=self._listener)
             await self._apply_manifests()
             platform_state.Running(os.getpid(), self.url, str(self.kubeconfig)).write(self.settings.home)
             log.info("ready at %s", self.url)
@@ -166,6 +171,8 @@ class Platform:
         finally:
             platform_state.forget(self.settings.home)
             log.info("stopping")
+            if door is not None:
+                door.close()
             for part in reversed(parts):
                 with contextlib.suppress(asyncio.CancelledError):
                     await part.stop()

@@ -40,6 +40,7 @@ BENCHES = (
     ),
     Bench("sessions", "onnxruntime's settings", "What each brings, against the settings that are served."),
     Bench("swaps", "Revisions replaced under load", "Through the gateway of `headrace up`, a new one every 4 s."),
+    Bench("overload", "More than it can do", "An open loop at 2 and 4 times the capacity, over HTTP and by events."),
     Bench("tune", "A day of traffic, simulated", "100 requests a second at the peak; 200 settings."),
     Bench("idle", "The platform while nobody asks", "`headrace up`, every function at zero."),
     Bench("loop", "What the loop adds to a training", "From the dropped file to the package, against a bare process."),

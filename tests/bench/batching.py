@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,26 +98,10 @@ def network_package(folder: Path, sizes: tuple[int, ...] = SIZES) -> Path:
 @contextmanager
 def pinned(store: str, model: str, batching: str) -> Iterator[str]:
     """URL of a predictor on core 0, ready; its log says what was decided."""
-    environ = predictors.environment(
-        store, HEADRACE_MODEL=model, HEADRACE_BATCHING=batching, HEADRACE_CONCURRENCY=str(CONCURRENCY)
-    )
-    command = ["taskset", "-c", "0", sys.executable, "-m", "functions.predictor"]
-    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
-    log: list[str] = []
-    reader = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
-    reader.start()
-    try:
-        predictors.until(lambda: any("listening on" in line for line in log) or process.poll() is not None)
-        if process.poll() is not None:
-            raise SystemExit("".join(log))
-        port = next(line for line in log if "listening on" in line).rsplit(":", 1)[1].strip()
-        predictor = predictors.Predictor(process, f"http://127.0.0.1:{port}", log)
+    settings = {"HEADRACE_MODEL": model, "HEADRACE_BATCHING": batching, "HEADRACE_CONCURRENCY": str(CONCURRENCY)}
+    with predictors.running(store, core=0, **settings) as predictor:
         predictor.until_ready()
         yield predictor.url
-    finally:
-        process.terminate()
-        process.wait()
-        reader.join()
 
 
 def load(url: str, body: Path, script: Path, seconds: float) -> Load:

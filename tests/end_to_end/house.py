@@ -133,6 +133,13 @@ class House:
             timeout=10 * 60,
         )
 
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """`headrace …`, not waited for."""
+        command = [sys.executable, "-m", "headrace.cli", *words]
+        return subprocess.Popen(
+            command, env=self._environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
     def headrace(self, *words: str) -> str:
         """What `headrace …` prints; it must succeed."""
         done = self.run(*words)

@@ -49,7 +49,7 @@ def decode(signature: Signature, request: ModelInferRequest) -> Query:
             faults.append(f"input {name!r:.60} is {'not in the signature' if spec is None else 'given twice'}")
             continue
         inputs[name] = binary.NOTHING
-        shape = _shape(spec, tensor, faults)
+        shape = infer_request.shape_of(spec, tensor.datatype, list(tensor.shape), faults)
         if contents and tensor.HasField("contents"):
             faults.append(f"input {name!r} has contents beside raw_input_contents; expected one of them")
         elif shape is not None and number < len(contents):
@@ -90,28 +90,6 @@ def encode(served: Served, prediction: Prediction, request: ModelInferRequest) -
                 flat = [value if isinstance(value, bytes) else str(value).encode() for value in flat]
             getattr(output.contents, FIELDS[datatype]).extend(flat)
     return response
-
-
-def _shape(spec: TensorSpec, tensor: ModelInferRequest.InferInputTensor, faults: list[str]) -> tuple[int, ...] | None:
-    """The tensor's shape as the signature takes it, or None with every fault of its shape and datatype."""
-    shape, fault = tuple(tensor.shape), None
-    # One value per row leaves no doubt how (n) becomes (n, 1); tables are sent in both ways.
-    if len(shape) == 1 and len(spec.shape) == 2 and spec.is_column:
-        shape = (*shape, 1)
-    if shape and min(shape) < 0:
-        fault = "; expected a list of whole numbers"
-    elif len(shape) != len(spec.shape) or any(a not in (-1, b) for a, b in zip(spec.shape, shape, strict=True)):
-        fault = f"; the signature says {list(spec.shape)}"
-    elif 0 in shape:
-        fault = ", which holds no value; expected at least one row"
-    elif shape and shape[0] > infer_request.MAX_ROWS:
-        fault = f"; at most {infer_request.MAX_ROWS} rows are taken at once"
-    datatype = tensor.datatype
-    if datatype != spec.datatype:
-        faults.append(f"input {spec.name!r} has datatype {datatype!r:.60}; the signature says {spec.datatype!r}")
-    if fault is not None:
-        faults.append(f"input {spec.name!r} has shape {list(tensor.shape[: infer_request.MAX_RANK])!s:.60}{fault}")
-    return shape if fault is None and datatype == spec.datatype else None
 
 
 def _typed(spec: TensorSpec, contents: InferTensorContents, shape: tuple[int, ...], faults: list[str]) -> Array:

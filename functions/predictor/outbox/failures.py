@@ -1,18 +1,18 @@
 """Versions that cannot serve, told to the Broker as model.failed: who watches events sees it without asking each pod.
 
-By one thread of its own, begun with the first failure: no start waits for the sink, and a predictor that is well never
-imports what sends events.
+By `post`: no start waits for the sink, and a predictor that is well never imports what sends events.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eventing.errors import Rejected, RetryLater
+from functions.predictor.outbox.post import Post
 
 if TYPE_CHECKING:
     from eventing import contract
@@ -28,6 +28,16 @@ Tell = Callable[["contract.ModelFailed"], object]
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A version that cannot serve, and why. retryable: whether it may yet; the same reason is one fact all the same."""
+
+    model: str
+    version: str
+    reason: str
+    retryable: bool = field(compare=False)
+
+
 class Failures:
     """Takes failures to load, tells of each that is new.
 
@@ -35,59 +45,49 @@ class Failures:
     """
 
     def __init__(self, open_teller: Callable[[], Tell], revision: str | None = None) -> None:
-        self._open_teller = open_teller
         self._revision = revision
-        self._told: set[tuple[str, str, str]] = set()
-        self._waiting: queue.Queue[tuple[str, str, str, bool] | None] = queue.Queue(QUEUE_LENGTH)
-        self._thread: threading.Thread | None = None
+        self._told: set[Failure] = set()
         self._lock = threading.Lock()
+        self._post = Post("failures", QUEUE_LENGTH, lambda: self._teller(open_teller()), self._untold)
 
     def offer(self, model: str, version: str, reason: str, *, retryable: bool) -> None:
         """Take a failure, unless it was told before; returns at once, whatever the sink does. version: may be empty."""
-        key = (model, version, reason[:MAX_REASON])
+        failure = Failure(model, version, reason[:MAX_REASON], retryable)
         with self._lock:
-            if key in self._told:
+            if failure in self._told:
                 return
-            try:
-                self._waiting.put_nowait((*key, retryable))
-            except queue.Full:
-                log.warning("%s %s: the failure was not told, too many wait for the sink", model, version)
-                return
-            self._told.add(key)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._send_all, name="failures", daemon=True)
-                self._thread.start()
+            self._told.add(failure)
+        if not self._post.offer(failure):
+            log.warning("%s %s: the failure was not told, too many wait for the sink", model, version)
+            self._forget(failure)
 
     def close(self, timeout_s: float) -> None:
         """Send what waits, for at most `timeout_s`; what is left then is lost."""
-        if self._thread is None:
-            return
-        try:
-            self._waiting.put(None, timeout=timeout_s)
-        except queue.Full:
-            return
-        self._thread.join(timeout_s)
+        self._post.close(timeout_s)
 
-    def _send_all(self) -> None:
-        tell: Tell | None = None
-        while (taken := self._waiting.get()) is not None:
-            model, version, reason, retryable = taken
-            try:
-                from eventing import contract
+    def _teller(self, tell: Tell) -> Callable[[Failure], object]:
+        from eventing import contract
 
-                tell = tell or self._open_teller()
-                tell(contract.ModelFailed(model, reason, retryable, version or None, self._revision))
-            except (Rejected, RetryLater) as e:
-                log.warning("%s %s: the failure was not told to the sink: %s", model, version, e)
-                self._forget(model, version, reason)
-            except Exception:
-                log.exception("%s %s: the failure was not told to the sink", model, version)
-                self._forget(model, version, reason)
+        def told(failure: Failure) -> None:
+            version = failure.version or None
+            tell(contract.ModelFailed(failure.model, failure.reason, failure.retryable, version, self._revision))
 
-    def _forget(self, *key: str) -> None:
+        return told
+
+    def _untold(self, failure: Failure, error: Exception) -> None:
+        known = isinstance(error, Rejected | RetryLater)
+        what = "%s %s: the failure was not told to the sink: %s"
+        log.log(
+            logging.WARNING if known else logging.ERROR,
+            what, failure.model, failure.version, error,
+            exc_info=None if known else error,
+        )  # fmt: skip
+        self._forget(failure)
+
+    def _forget(self, failure: Failure) -> None:
         """It was not told: the next try to load may tell it."""
         with self._lock:
-            self._told.discard((key[0], key[1], key[2]))
+            self._told.discard(failure)
 
 
 def of(settings: Settings, stopping: threading.Event) -> Failures | None:

@@ -79,7 +79,7 @@ def decode(signature: Signature, request: Mapping[str, Any], raw: binary.Raw | N
             shape = (rows, *tail)
             counts.add(rows)
         else:
-            shape = _shape(spec, tensor, faults)
+            shape = shape_of(spec, tensor.get("datatype"), given_shape, faults)
             if shape and spec.shape[0] == -1:
                 counts.add(shape[0])
         data = tensor.get("data")
@@ -134,12 +134,12 @@ def _values(
     return binary.NOTHING
 
 
-def _shape(spec: TensorSpec, tensor: Mapping[str, Any], faults: list[str]) -> tuple[int, ...] | None:
-    """The tensor's shape as the signature takes it, or None with every fault of its shape and datatype."""
+def shape_of(spec: TensorSpec, datatype: Any, shape: Any, faults: list[str]) -> tuple[int, ...] | None:
+    """A tensor's shape as the signature takes it, or None with every fault of its datatype and shape, as they came."""
     before = len(faults)
-    name, shape = spec.name, tensor.get("shape")
-    if tensor.get("datatype") != spec.datatype:
-        seen = tensors.seen(tensor.get("datatype"))
+    name = spec.name
+    if datatype != spec.datatype:
+        seen = tensors.seen(datatype)
         faults.append(f"input {name!r} has datatype {seen}; the signature says {spec.datatype!r}")
     if isinstance(shape, list) and len(shape) > MAX_RANK:
         faults.append(
@@ -147,8 +147,11 @@ def _shape(spec: TensorSpec, tensor: Mapping[str, Any], faults: list[str]) -> tu
             f"the signature says {list(spec.shape)}"
         )
         return None
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+    if not isinstance(shape, list) or not all(type(size) is int for size in shape):
         faults.append(f"input {name!r} has shape {tensors.seen(shape)}; expected a list of whole numbers")
+        return None
+    if shape and min(shape) < 0:
+        faults.append(f"input {name!r} has shape {shape!s:.60}; expected a list of whole numbers, none below 0")
         return None
     told = f"input {name!r} has shape {shape!s:.60}"
     # One value per row leaves no doubt how (n) becomes (n, 1); tables are sent in both ways.

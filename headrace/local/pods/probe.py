@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headrace.local.http2 import client
 from headrace.local.objects.objects import Object
 
 AGGRESSIVE_S = 0.025  # between two asks of a container that is starting; queue-proxy's aggressivePollInterval
@@ -27,13 +28,14 @@ class Probe:
     """One declared probe.
 
     period_s: 0 is Knative's "as often as sensible until it succeeds, then now and then". command: exec's, else empty.
-    path: httpGet's, else None. port: as declared; 0 is the container's own.
+    path: httpGet's, else None. service: gRPC's, else None. port: as declared; 0 is the container's own.
     """
 
     path: str | None = None
     port: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    service: str | None = None
     initial_delay_s: float = 0.0
     period_s: float = 0.0
     timeout_s: float = 1.0
@@ -53,15 +55,17 @@ def parse(declared: Object | None, container: Object, default_period_s: float) -
     if not declared:
         return None
     http, tcp, command = declared.get("httpGet"), declared.get("tcpSocket"), declared.get("exec")
+    grpc = declared.get("grpc")
     own = {None, "", 0, 8080}
     for port in container.get("ports") or []:
         own |= {port.get("containerPort"), port.get("name")}
-    port = (http or tcp or {}).get("port")
+    port = (http or tcp or grpc or {}).get("port")
     return Probe(
         path=(http.get("path") or "/") if http is not None else None,
         port=0 if port in own else int(port or 0),
         headers={header["name"]: header["value"] for header in (http or {}).get("httpHeaders") or []},
         command=tuple((command or {}).get("command") or ()),
+        service=(grpc.get("service") or "") if grpc is not None else None,
         initial_delay_s=float(declared.get("initialDelaySeconds") or 0),
         period_s=float(declared.get("periodSeconds") or default_period_s),
         timeout_s=float(declared.get("timeoutSeconds") or 1),
@@ -76,6 +80,8 @@ async def ask(probe: Probe, port: int, environment: Mapping[str, str], folder: P
         async with asyncio.timeout(probe.timeout_s):
             if probe.command:
                 return await _execute(probe, environment, folder)
+            if probe.service is not None:
+                return await client.health(probe.port or port, probe.service)
             return await _connect(probe, probe.port or port)
     except TimeoutError:
         return f"no answer within {probe.timeout_s:g} s"

@@ -60,12 +60,49 @@ def environment(store: str, **settings: str) -> dict[str, str]:
 
 
 @dataclass
-class Predictor:
-    """A running predictor process."""
+class Running:
+    """A running process of either door. log: its lines so far."""
 
     process: subprocess.Popen[str]
-    url: str
     log: list[str]
+
+    def told(self, what: str) -> str:
+        """What stands behind `what` in its log."""
+        return next(line for line in self.log if what in line).rsplit(what, 1)[1].strip()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE_S)
+
+
+@contextmanager
+def process(module: str, store: str, core: int | None = None, **settings: str) -> Iterator[Running]:
+    """`python -m module`, listening; killed at the end where the test did not stop it. core: the one it may use."""
+    pinned = [] if core is None else ["taskset", "-c", str(core)]
+    command = [*pinned, sys.executable, "-m", module]
+    started = subprocess.Popen(command, env=environment(store, **settings), stderr=subprocess.PIPE, text=True)
+    log: list[str] = []
+    reader = threading.Thread(target=lambda: log.extend(started.stderr or ()), daemon=True)
+    reader.start()
+    try:
+        until(lambda: any("listening on" in line for line in log) or started.poll() is not None)
+        assert started.poll() is None, "".join(log)
+        yield Running(started, log)
+    finally:
+        if started.poll() is None:
+            started.kill()
+        started.wait()
+        reader.join()
+        if started.stderr:
+            started.stderr.close()
+
+
+class Predictor(Running):
+    """A running HTTP predictor."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.told('listening on ')}"
 
     def ask(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
         """Status and JSON (or text) of an answer."""
@@ -81,35 +118,12 @@ class Predictor:
     def until_ready(self) -> None:
         until(lambda: self.ask("/v2/health/ready")[0] == 200)
 
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE_S)
-
 
 @contextmanager
-def running(store: str, **settings: str) -> Iterator[Predictor]:
-    """A predictor process that listens; killed at the end where the test did not stop it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "functions.predictor"],
-        env=environment(store, **settings),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    log: list[str] = []
-    reader = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
-    reader.start()
-    try:
-        until(lambda: any("listening on" in line for line in log) or process.poll() is not None)
-        assert process.poll() is None, "".join(log)
-        port = next(line for line in log if "listening on" in line).rsplit(":", 1)[1].strip()
-        yield Predictor(process, f"http://127.0.0.1:{port}", log)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        reader.join()
-        if process.stderr:
-            process.stderr.close()
+def running(store: str, core: int | None = None, **settings: str) -> Iterator[Predictor]:
+    """An HTTP predictor that listens. core: the only one it may use."""
+    with process("functions.predictor", store, core, **settings) as started:
+        yield Predictor(started.process, started.log)
 
 
 def until(true: Any) -> None:

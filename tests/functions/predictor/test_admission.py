@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 from werkzeug.test import Client
 
+from eventing import contract
 from functions.model import Model
-from functions.predictor.admission import Admission, Overloaded, Places
+from functions.predictor.admission import Admission, Overloaded, Places, Turns
 from functions.predictor.app import App
 from functions.predictor.catalog import Catalog, Served
 from functions.predictor.wire.bodies import Bodies
@@ -64,6 +66,29 @@ def test_what_is_too_much_at_once_is_told_at_once_and_the_rest_is_answered(tmp_p
     assert (admission.requests.taken, admission.inferences.taken) == (0, 0)
 
 
+def test_an_event_that_is_too_much_is_brought_again_by_the_broker(tmp_path: Path) -> None:
+    """One place for both doors: the event is refused for the request's sake, and the request for the event's."""
+    admission = Admission(concurrency=1, waiting=0, wait_s=DEADLINE_S)
+    client, model, _ = serving(tmp_path, admission)
+    headers = {
+        "Ce-Specversion": "1.0", "Ce-Id": "1", "Ce-Source": "/test", "Ce-Subject": MODEL,
+        "Ce-Type": contract.PredictionRequested.TYPE,
+    }  # fmt: skip
+    event = {"path": "/", "json": {"model": MODEL, "inputs": ROW}, "headers": headers}
+    request = {"path": PREDICT, "json": ROW}
+    with ThreadPoolExecutor(1) as threads:
+        for first, second in ((request, event), (event, request)):
+            taken = threads.submit(client.post, **first)
+            assert model.running.acquire(timeout=DEADLINE_S)
+            refused = client.post(**second)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            assert "1 requests are worked on or wait" in refused.get_json()["error"]
+            model.go.set()
+            assert taken.result().status_code == 200
+            model.go.clear()
+    assert admission.requests.taken == 0
+
+
 def test_a_request_that_waits_too_long_for_its_inference_is_told_so(tmp_path: Path) -> None:
     client, model, _ = serving(tmp_path, Admission(concurrency=1, waiting=4, wait_s=0.05))
     with ThreadPoolExecutor(1) as threads:
@@ -86,7 +111,7 @@ def test_a_request_that_fails_gives_its_place_back(tmp_path: Path, body: bytes) 
 
 
 def test_no_more_than_the_places_are_ever_taken() -> None:
-    places, most, inside = Places(3, "full", wait_s=DEADLINE_S), [0], [0]
+    places, most, inside = Turns(3, "full", wait_s=DEADLINE_S), [0], [0]
     lock = threading.Lock()
 
     def work(_: int) -> None:
@@ -101,6 +126,65 @@ def test_no_more_than_the_places_are_ever_taken() -> None:
     with ThreadPoolExecutor(12) as threads:
         list(threads.map(work, range(600)))
     assert 1 <= most[0] <= 3 and places.taken == 0
+
+
+def test_turns_come_in_the_order_in_which_they_were_asked_for_whoever_comes_meanwhile() -> None:
+    turns, served = Turns(1, "full", wait_s=DEADLINE_S), list[int]()
+    turns.take()
+
+    def work(number: int) -> None:
+        turns.take()
+        served.append(number)
+        turns.leave()
+
+    waiting = []
+    for number in range(20):
+        waiting.append(threading.Thread(target=work, args=(number,)))
+        waiting[-1].start()
+        until(lambda number=number: turns.waiting == number + 1)
+    turns.leave()
+    work(20)  # comes at the moment at which the first turn ends, and is the last all the same
+    for thread in waiting:
+        thread.join()
+    assert served == list(range(21))
+    assert turns.taken == 0
+
+
+def test_a_turn_that_did_not_come_in_time_is_nobodys() -> None:
+    turns = Turns(1, "one goes on", wait_s=0.02)
+    turns.take()
+    with pytest.raises(Overloaded, match=r"^one goes on; none of them ended within 0.02 s$"):
+        turns.take()
+    turns.leave()
+    assert turns.taken == 0
+    turns.take()
+
+
+def test_turns_that_come_just_as_their_time_ends_are_neither_lost_nor_doubled() -> None:
+    turns, inside, most = Turns(2, "full", wait_s=0.002), [0], [0]
+    lock = threading.Lock()
+    late = [0]
+
+    def work(number: int) -> None:
+        try:
+            turns.take()
+        except Overloaded:
+            with lock:
+                late[0] += 1
+            return
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        time.sleep(0.001 * (number % 3))
+        with lock:
+            inside[0] -= 1
+        turns.leave()
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(work, range(2000)))
+    assert late[0] > 0
+    assert most[0] <= 2
+    assert turns.taken == 0
 
 
 def test_without_a_wait_a_full_house_refuses() -> None:

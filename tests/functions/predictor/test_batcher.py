@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from eventing.errors import Rejected, RetryLater
 from functions.model import Model
+from functions.predictor.admission import Gone
 from functions.predictor.batcher import Batcher
 from functions.predictor.catalog import Query
 from tests.functions.predictor import predictors
@@ -390,3 +391,35 @@ def test_it_holds_under_many_threads_for_many_rounds() -> None:
         assert not one.is_alive(), "a call is stuck"
     assert wrong == []
     assert batcher.waiting == 0
+
+
+@pytest.mark.parametrize("gone", [set(), {0}, {1}, {3}, {0, 1}, {1, 2, 3}, {0, 1, 2, 3}], ids=str)
+def test_whose_client_has_gone_when_its_turn_comes_is_not_run(gone: set[int]) -> None:
+    """Four wait behind a run: the first of them is to lead the next."""
+    graph = Held()
+    batcher = Batcher(graph.run)
+    ended: dict[int, Any] = {}
+
+    def ask(number: int) -> None:
+        row = np.full((1, 2), number, np.float32)
+        try:
+            ended[number] = batcher.infer(Query({"x": row}, 1), wanted=lambda: number not in gone)[0]["sum"].tolist()
+        except Gone as e:
+            ended[number] = e
+
+    first = threading.Thread(target=batcher.infer, args=(Query({"x": np.zeros((1, 2), np.float32)}, 1),))
+    first.start()
+    assert graph.entered.wait(predictors.DEADLINE_S)
+    waiting = []
+    for number in range(4):
+        waiting.append(threading.Thread(target=ask, args=(number,)))
+        waiting[-1].start()
+        predictors.until(lambda number=number: batcher.waiting == number + 1)
+    graph.let_go.set()
+    for thread in (first, *waiting):
+        thread.join()
+    assert {number for number, end in ended.items() if isinstance(end, Gone)} == gone
+    assert all(ended[number] == [2.0 * number] for number in set(range(4)) - gone)
+    assert sum(graph.runs) == 1 + 4 - len(gone), "rows of those that had gone were run"
+    assert batcher.waiting == 0
+    assert batcher.infer(Query({"x": np.ones((1, 2), np.float32)}, 1))[0]["sum"].tolist() == [2.0]

@@ -40,8 +40,15 @@ class Knative:
 
     def __init__(self) -> None:
         self.behaviours: dict[str, Behaviour] = {}
-        self.traffic: list[dict[str, int]] = []
-        """Each split that was routed, by version, in order."""
+        self.broken: set[tuple[str, str]] = set()
+        """Service and version of revisions that never get ready, whatever `behaviours` says."""
+        self.splits: dict[str, list[dict[str, int]]] = {}
+        """Each split that was routed, by version, in order, of each Service."""
+
+    @property
+    def traffic(self) -> list[dict[str, int]]:
+        """The splits of the model's own Service."""
+        return self.splits.get("flights", [])
 
     def attach(self, api: LocalAPI) -> None:
         self._api = api
@@ -74,13 +81,15 @@ class Knative:
         status["address"] = {"url": f"{self._api.url}/svc/{NAMESPACE}/{name}"}
         if latest_ready is not None:
             status["latestReadyRevisionName"] = latest_ready["metadata"]["name"]
-            status["traffic"] = [self._routed(name, target, latest_ready) for target in service["spec"]["traffic"]]
+            targets = service["spec"].get("traffic") or [{"latestRevision": True, "percent": 100}]
+            status["traffic"] = [self._routed(name, target, latest_ready) for target in targets]
             split = {rollout.version_of(r) or "": 0 for r in revisions}
             for target in status["traffic"]:
                 split[self._version(target["revisionName"])] += target.get("percent", 0)
             split = {version: percent for version, percent in split.items() if percent}
-            if not self.traffic or self.traffic[-1] != split:
-                self.traffic.append(split)
+            splits = self.splits.setdefault(name, [])
+            if not splits or splits[-1] != split:
+                splits.append(split)
         set_condition(
             status, "Ready", _ready(revisions[-1]), "Stand-in", "as the newest revision", now=datetime.now(UTC)
         )
@@ -107,7 +116,9 @@ class Knative:
     def _ready(self, revision: Object) -> Object:
         status: Object = revision.get("status") or {}
         status["observedGeneration"] = revision["metadata"]["generation"]
-        value = self.behave(rollout.version_of(revision) or "").ready
+        version = rollout.version_of(revision) or ""
+        broken = (revision["metadata"]["labels"][rollout.SERVICE_LABEL], version) in self.broken
+        value = "False" if broken else self.behave(version).ready
         set_condition(status, "Ready", value, "Stand-in", "as the test says", now=datetime.now(UTC))
         return self._objects.update({**revision, "status": status}, subresource="status")
 

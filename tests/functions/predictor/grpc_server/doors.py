@@ -5,15 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
 import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -158,60 +155,31 @@ def serving(
         server.stop(None).wait()
 
 
-@dataclass
-class Process(Door):
+class Process(predictors.Running, Door):
     """A running gRPC predictor."""
 
-    process: subprocess.Popen[str]
-    log: list[str]
-
-    def __post_init__(self) -> None:
-        super().__init__(told(self.log, "listening on "))
+    def __init__(self, started: predictors.Running) -> None:
+        predictors.Running.__init__(self, started.process, started.log)
+        Door.__init__(self, self.told("listening on "))
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(told(self.log, "metrics on "), timeout=DEADLINE_S) as response:
+        with urllib.request.urlopen(self.told("metrics on "), timeout=DEADLINE_S) as response:
             text: str = response.read().decode()
             return text
 
     def until_ready(self) -> None:
         until(lambda: self.call("ServerReady").ready)
 
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE_S)
-
 
 @contextmanager
 def running(store: str, **settings: str) -> Iterator[Process]:
-    """A process that listens; killed at the end where the test did not stop it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "functions.predictor.grpc_server"],
-        env=predictors.environment(store, **settings),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    log: list[str] = []
-    reader = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
-    reader.start()
-    door = None
-    try:
-        until(lambda: any("listening on" in line for line in log) or process.poll() is not None)
-        assert process.poll() is None, "".join(log)
-        door = Process(process, log)
-        yield door
-    finally:
-        if door is not None:
+    """A gRPC predictor that listens."""
+    with predictors.process("functions.predictor.grpc_server", store, **settings) as started:
+        door = Process(started)
+        try:
+            yield door
+        finally:
             door.close()
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        reader.join()
-        if process.stderr:
-            process.stderr.close()
-
-
-def told(log: list[str], what: str) -> str:
-    return next(line for line in log if what in line).rsplit(what, 1)[1].strip()
 
 
 @functools.cache

@@ -135,7 +135,7 @@ def test_models_are_loaded_and_unloaded_where_the_settings_allow_it(tmp_path: Pa
 @pytest.mark.parametrize("key", ["PORT", "HEADRACE_METRICS_PORT"])
 def test_a_port_that_is_taken_is_refused_with_its_key(store: str, key: str) -> None:
     with doors.running(store) as door:
-        taken = door.target if key == "PORT" else doors.told(door.log, "metrics on http://").removesuffix("/metrics")
+        taken = door.target if key == "PORT" else door.told("metrics on http://").removesuffix("/metrics")
         done = subprocess.run(
             [sys.executable, "-m", "functions.predictor.grpc_server"],
             env=predictors.environment(store, **{key: taken.rpartition(":")[2]}),

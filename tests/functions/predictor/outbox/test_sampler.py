@@ -96,10 +96,9 @@ def test_closing_ends_in_time_though_the_sink_hangs(served: Served) -> None:
 def test_a_sample_that_cannot_be_told_ends_nothing(served: Served) -> None:
     sink, before = Sink(), _untold()
     sampler = Sampler(lambda: sink, 1000)
-    for sink.error in (RetryLater("away"), ZeroDivisionError("unforeseen"), None):
+    for count, sink.error in enumerate((RetryLater("away"), ZeroDivisionError("unforeseen"), None), 1):
         sampler.offer(served, _prediction(served))
-        predictors.until(lambda: sampler._waiting.empty())
-        time.sleep(0.02)
+        predictors.until(lambda count=count: len(sink.told) + _untold() - before == count)
     sampler.close(predictors.DEADLINE_S)
     assert (len(sink.told), _untold() - before) == (1, 2)
 

@@ -17,6 +17,8 @@ import aiohttp
 from aiohttp import web
 
 from headrace.local.gateway.gateway import Gateway
+from headrace.local.gateway.streams import Streams
+from headrace.local.http2.doorway import Doorway
 from headrace.local.objects.objects import Objects
 from headrace.local.pods.process import Endpoint
 
@@ -112,19 +114,23 @@ async def place(tmp_path: Path, **options: Any) -> AsyncIterator[Place]:
         host = request.headers["Host"].partition(":")[0]
         return await (gateway.handle_path(request) if host == "127.0.0.1" else gateway.handle_host(request, host))
 
-    runner = web.ServerRunner(web.Server(door), shutdown_timeout=1)
+    server, streams = web.Server(door), Streams(gateway)
+    runner = web.ServerRunner(server, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    loop = asyncio.get_running_loop()
+    front = await loop.create_server(lambda: Doorway(server, streams.protocol), "127.0.0.1", 0)
     # Bound and not listening: it refuses, and nobody else can be given the port meanwhile.
     refusing = socket.socket()
     refusing.bind(("127.0.0.1", 0))
     dead = Endpoint("pod-dead", refusing.getsockname()[1])
     try:
         async with aiohttp.ClientSession(auto_decompress=False) as client:
-            yield Place(objects, gateway, fleet, client, f"http://127.0.0.1:{runner.addresses[0][1]}", dead)
+            url = f"http://127.0.0.1:{front.sockets[0].getsockname()[1]}"
+            yield Place(objects, gateway, fleet, client, url, dead)
     finally:
         refusing.close()
+        front.close()
+        await streams.stop()
         await gateway.stop()
         await runner.cleanup()
         objects.close()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from headrace.local.pods import probe
 from headrace.local.pods.probe import Probe
@@ -90,3 +93,35 @@ def test_a_server_that_does_not_answer_in_time_is_ill() -> None:
 @pytest.mark.parametrize(("script", "fault"), [("exit 0", None), ("exit 3", "command '/bin/sh' ended with 3")])
 def test_a_command_is_well_when_it_ends_with_zero(script: str, fault: str | None) -> None:
     assert asyncio.run(probe.ask(Probe(command=("/bin/sh", "-c", script)), 0, {}, Path("/"))) == fault
+
+
+@pytest.mark.parametrize(
+    ("service", "status", "said"),
+    [
+        ("", "SERVING", None),
+        ("liveness", "NOT_SERVING", "gRPC probe failed: not SERVING"),
+        ("x" * 200, "SERVING", None),
+        ("unknown", None, "gRPC probe failed with status 5"),
+    ],
+)
+def test_a_grpc_probe_asks_the_health_service(service: str, status: str | None, said: str | None) -> None:
+    server = grpc.server(ThreadPoolExecutor(2))
+    servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    if status is not None:
+        servicer.set(service, health_pb2.HealthCheckResponse.ServingStatus.Value(status))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    declared = probe.parse({"grpc": {"port": 8080, "service": service}}, CONTAINER, default_period_s=0)
+    assert declared is not None
+    try:
+        answer = asyncio.run(probe.ask(declared, port, {}, Path()))
+    finally:
+        server.stop(None).wait()
+    assert answer == said if said is None else str(answer).startswith(said)
+
+
+def test_a_server_of_http_1_fails_a_grpc_probe() -> None:
+    answer = asyncio.run(ask(Probe(service=""), b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+    assert answer is not None
+    assert "not gRPC" in answer

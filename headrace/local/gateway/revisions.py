@@ -1,0 +1,200 @@
+"""The revisions as requests meet them: queue, limits and figures of each, made when it is first asked for.
+
+Called by `headrace.local.gateway.gateway`, which hands on what the objects tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eventing.errors import HeadraceError
+from headrace.local.gateway.request_metrics import RequestMetrics, RevisionRequests
+from headrace.local.gateway.revision_queue import RevisionQueue, Unavailable
+from headrace.local.gateway.traffic_table import ready_condition, why_not_ready
+from headrace.local.objects.objects import ADDED, DELETED, Change, Object, Objects
+
+if TYPE_CHECKING:
+    from headrace.local.pods.process import Endpoint
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 300  # Knative's default for timeoutSeconds: from the request's arrival to the start of its answer
+CLIENT_GONE = 499  # nginx's code for a client that left; nobody reads it but the metrics
+REVISION_LABEL = "serving.knative.dev/revision"
+H2C = "h2c"  # the name of the port of a container that speaks HTTP/2 without TLS
+
+Endpoints = Callable[[str, str], "tuple[Endpoint, ...]"]
+
+
+class Refusal(HeadraceError):
+    """The gateway answers itself. status: HTTP's. after_s: when another try makes sense."""
+
+    def __init__(self, status: int, reason: str, after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.after_s = after_s
+
+
+@dataclass(slots=True)
+class Revision:
+    """One revision as requests meet it. h2c: whether its pods speak HTTP/2 alone."""
+
+    namespace: str
+    name: str
+    queue: RevisionQueue
+    metrics: RevisionRequests
+    timeout_s: float
+    failure: str | None
+    h2c: bool
+
+
+class Counted:
+    """A request while it is in flight. code: what it is counted under when it ends."""
+
+    __slots__ = ("code",)
+
+    def __init__(self) -> None:
+        self.code = CLIENT_GONE
+
+
+class Revisions:
+    """All revisions that somebody has asked for.
+
+    endpoints: a revision's ready pods, by namespace and name. clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, objects: Objects, endpoints: Endpoints, metrics: RequestMetrics, clock: Callable[[], float]
+    ) -> None:
+        self._objects = objects
+        self._endpoints = endpoints
+        self._metrics = metrics
+        self._clock = clock
+        self._revisions: dict[tuple[str, str], Revision] = {}
+        self._queues: dict[tuple[str, str], RevisionQueue] = {}
+        self.demand: Callable[[str, str], None] = _nobody
+        """Called with namespace and name of a revision that a request met without a ready pod."""
+
+    def find(self, namespace: str, name: str) -> Revision | None:
+        """The revision, None where there is no such one."""
+        key = (namespace, name)
+        revision = self._revisions.get(key)
+        if revision is None:
+            obj = self._objects.get("Revision", namespace, name)
+            if obj is None:
+                return None
+            labels, spec = obj["metadata"].get("labels") or {}, obj.get("spec") or {}
+            queue = self.queue(namespace, name)
+            queue.limit = int(spec.get("containerConcurrency") or 0)
+            revision = self._revisions[key] = Revision(
+                namespace=namespace,
+                name=name,
+                queue=queue,
+                metrics=self._metrics.of(namespace, name, labels),
+                timeout_s=float(spec.get("timeoutSeconds") or TIMEOUT_S),
+                failure=_failure(obj),
+                h2c=any(p.get("name") == H2C for c in spec.get("containers") or () for p in c.get("ports") or ()),
+            )
+        return revision
+
+    def queue(self, namespace: str, name: str) -> RevisionQueue:
+        key = (namespace, name)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = RevisionQueue(clock=self._clock)
+            queue.set_endpoints(self._endpoints(*key))
+        return queue
+
+    def in_flight(self, namespace: str, name: str) -> int:
+        """Requests in flight or waiting now."""
+        queue = self._queues.get((namespace, name))
+        return queue.in_flight if queue else 0
+
+    def endpoints_changed(self, namespace: str, name: str) -> None:
+        """Look at the revision's ready pods anew; who waits goes on."""
+        queue = self._queues.get((namespace, name))
+        if queue is not None:
+            queue.set_endpoints(self._endpoints(namespace, name))
+
+    @contextlib.contextmanager
+    def counted(self, revision: Revision) -> Iterator[Counted]:
+        """Counts a request of `revision`, from its arrival to the end of its answer."""
+        began, counted = time.perf_counter(), Counted()
+        revision.queue.enter()
+        revision.metrics.depth += 1
+        try:
+            yield counted
+        finally:
+            revision.queue.leave()
+            revision.metrics.depth -= 1
+            revision.metrics.count(counted.code, time.perf_counter() - began)
+
+    def wake(self, revision: Revision) -> None:
+        """It has no ready pod: look again, call the autoscaler, and tell at once what is known to be hopeless.
+
+        Raises Unavailable for what is.
+        """
+        revision.queue.set_endpoints(self._endpoints(revision.namespace, revision.name))
+        if revision.queue.pods:
+            return
+        self.demand(revision.namespace, revision.name)
+        if revision.failure is not None:
+            # Called all the same: what failed for lack of something may find it now.
+            raise Unavailable(revision.failure, after_s=5)
+
+    # ------------------------------------------------------------------ what the objects tell
+
+    def on_change(self, change: Change) -> None:
+        if change.kind == "Revision":
+            self._on_revision(change)
+        elif change.kind == "Pod":
+            self._on_pod(change)
+
+    def _on_revision(self, change: Change) -> None:
+        key = (change.namespace, change.name)
+        revision = self._revisions.pop(key, None)
+        if change.type == DELETED:
+            queue = self._queues.pop(key, None)
+            if queue is not None:
+                queue.fail("the revision was deleted")
+            self._metrics.forget(*key)
+        elif revision is not None and not revision.queue.pods:
+            failure = _failure(change.object())
+            if failure is not None and revision.queue.waiting:
+                revision.queue.fail(failure)
+
+    def _on_pod(self, change: Change) -> None:
+        obj = change.object()
+        name = (obj["metadata"].get("labels") or {}).get(REVISION_LABEL)
+        queue = self._queues.get((change.namespace, name)) if name else None
+        if name is None or queue is None:
+            return
+        activation = queue.activation
+        if activation is not None and activation.ready is None and change.type != DELETED:
+            now = self._clock()
+            # Of a Pod that was there before the request only the end is this request's: when it became ready.
+            if change.type == ADDED and activation.created is None:
+                activation.created = now
+            running = (obj.get("status") or {}).get("phase") == "Running"
+            if running and activation.created is not None and activation.running is None:
+                activation.running = now
+        # Soon, not now: whoever wrote the Pod's status may yet have to note the same for itself.
+        with contextlib.suppress(RuntimeError):  # no loop: a test or a tool writes objects outside of it
+            asyncio.get_running_loop().call_soon(self.endpoints_changed, change.namespace, name)
+
+
+def _failure(revision: Object) -> str | None:
+    """Why a revision that has no pod will not get one as it is, None while it may."""
+    if ready_condition(revision).get("status") != "False":
+        return None
+    return f"it is not ready: {why_not_ready(revision) or 'no reason was given'}"
+
+
+def _nobody(namespace: str, revision: str) -> None:
+    log.warning("a request waits for revision %s/%s, and no autoscaler is there", namespace, revision)
