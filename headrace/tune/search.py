@@ -53,19 +53,23 @@ class Found:
 
 
 class Simulator:
-    """One traffic in one world, on all cores: the compiled loop holds no lock, so that threads share the traffic."""
+    """One traffic in one world, on all cores: the compiled loop holds no lock, so that threads share the traffic.
+
+    part: the traffic's screen, itself where it is not long.
+    """
 
     def __init__(self, traffic: Traffic, world: World, seed: int = 0, cores: int | None = None) -> None:
         self.traffic, self.world, self.seed = traffic, world, seed
+        self.part = screen_of(traffic) if traffic.count > SCREEN_ABOVE else traffic
         self._pool = ThreadPoolExecutor(cores or _cores(), "simulation")
 
     def run(self, settings: Iterable[Setting], tick: Callable[[], None] = lambda: None) -> list[Outcome]:
         """Each setting's outcome, in their order."""
         return self._run(self.traffic, settings, tick)
 
-    def screen(self, part: Traffic, settings: Iterable[Setting]) -> list[Outcome]:
-        """The same on other traffic."""
-        return self._run(part, settings, lambda: None)
+    def screen(self, settings: Iterable[Setting]) -> list[Outcome]:
+        """The same on the screen."""
+        return self._run(self.part, settings, lambda: None)
 
     def again(self, setting: Setting, draws: int) -> list[Outcome]:
         """One setting under other seeds: cold starts and chosen pods drawn anew."""
@@ -104,7 +108,7 @@ def search(
     many were tried and the limit.
     """
     source = Random(simulator.seed)
-    part = screen_of(simulator.traffic) if simulator.traffic.count > SCREEN_ABOVE else None
+    screens = simulator.part is not simulator.traffic
     seen: set[tuple[object, int]] = set()
     done: list[Candidate] = []
     screened, dull = 0, 0
@@ -126,13 +130,13 @@ def search(
     fresh(space.present)
     whole([space.present])
     while len(done) + screened < settings and dull < dull_rounds and space.knobs:
-        want = min(ROUND if part is None else ROUND * SCREENED, settings - len(done) - screened)
-        room = want if part is None else -(-want // SCREENED)
+        want = min(ROUND * SCREENED if screens else ROUND, settings - len(done) - screened)
+        room = -(-want // SCREENED) if screens else want
         proposed = [s for s in _proposals(space, done, aim, source, want * 4) if fresh(s)][:want]
         if not proposed:
             break
-        if part is not None and len(proposed) > room:
-            outcomes = simulator.screen(part, proposed)
+        if screens and len(proposed) > room:
+            outcomes = simulator.screen(proposed)
             ranked = _ranked(list(map(Candidate, proposed, outcomes)), aim)
             screened += len(ranked) - room
             proposed = [c.setting for c in ranked[:room]]

@@ -190,11 +190,11 @@ def latencies(latency_s: NDArray[np.float32], answered: int, *, keep: bool) -> t
         return math.nan, math.nan, math.nan, math.nan
     ranks = [min(answered - 1, max(0, math.ceil(q * answered) - 1)) for q in QUANTILES]
     ordered = latency_s.copy() if keep else latency_s
-    # One rank at a time, each within what is behind the last: numpy selects a single one with vector instructions.
+    # One rank at a time, each behind the last one found: numpy selects a single one with vector instructions.
     begin = 0
     for rank in sorted({*ranks, answered - 1}):
         ordered[begin:].partition(rank - begin)
-        begin = rank
+        begin = rank + 1
     mean = float(ordered[:answered].mean(dtype=np.float64))
     p50, p95, p99 = (float(ordered[rank]) for rank in ranks)
     return p50, p95, p99, mean

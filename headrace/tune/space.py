@@ -77,7 +77,7 @@ class Space:
         The webhook compares annotations alone: a min-scale above the cluster's max-scale passes it, and wins.
         """
         spec = setting.spec(self.world.config)
-        if 0 < spec.max_scale < max(spec.min_scale, spec.activation_scale):
+        if 0 < spec.max_scale < max(spec.min_scale, spec.activation_scale, spec.initial_scale):
             return False
         return not verdicts.faults(dict(setting.annotations), self.world.config)
 

@@ -45,8 +45,8 @@ def milliseconds(seconds: float) -> str:
 
 
 def pod_time(seconds: float) -> str:
-    """Pod-seconds as people add them up: `940 s`, `12,340 s`, above a day `31.2 h`."""
-    return f"{seconds:,.0f} s" if seconds < 100_000 else f"{seconds / 3600:,.1f} h"
+    """Pod-seconds as people add them up: `940 s`, `12,340 s`, above ten hours `31.2 h`."""
+    return f"{seconds:,.0f} s" if seconds < 36_000 else f"{seconds / 3600:,.1f} h"
 
 
 def share(part: float) -> str:

@@ -96,6 +96,7 @@ def test_what_a_screen_of_a_long_traffic_leaves_is_ranked_on_all_of_it() -> None
     assert traffic.count > search.SCREEN_ABOVE
     world = World(pod_capacity=4)
     simulator = Simulator(traffic, world)
+    assert simulator.part.count < traffic.count / 8
     tried = space.around(setting(4), world, traffic, (), ())
     found = search.search(simulator, tried, Aim(), settings=30)
     simulator.close()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from eventing.errors import Misconfigured
 from headrace.tune import shapes
-from headrace.tune.simulation import Outcome, simulate
+from headrace.tune.simulation import Outcome, latencies, simulate
 from headrace.tune.traffic import Traffic
 from headrace.tune.world import KNATIVE, LAPTOP, Setting, World
 from knative.autoscaler import Config
@@ -77,6 +77,18 @@ def test_it_does_what_a_plain_simulation_does(given: Setting, world: World, shap
     assert outcome.mean_s == pytest.approx(float(answered.mean()), rel=1e-5)
     for seen, quantile in ((outcome.p50_s, 0.5), (outcome.p95_s, 0.95), (outcome.p99_s, 0.99)):
         assert seen == pytest.approx(answered[math.ceil(quantile * answered.size) - 1], rel=1e-5)
+
+
+@given(st.lists(st.one_of(st.floats(0, 9, width=32), st.sampled_from([0.5, 1.0])), min_size=1, max_size=80),
+       st.integers(0, 9), st.booleans())  # fmt: skip
+def test_quantiles_are_those_of_all_that_were_answered(answered: list[float], failed: int, keep: bool) -> None:
+    rng = np.random.default_rng(len(answered))
+    all_ = rng.permutation(np.array([*answered, *[math.inf] * failed], np.float32))
+    seen = latencies(all_, len(answered), keep=keep)
+    ordered = sorted(np.array(answered, np.float32).tolist())
+    ranks = [math.ceil(q * len(ordered)) - 1 for q in (0.5, 0.95, 0.99)]
+    assert seen[:3] == tuple(ordered[rank] for rank in ranks)
+    assert seen[3] == pytest.approx(math.fsum(ordered) / len(ordered), rel=1e-6)
 
 
 # ---------------------------------------------------------------- theory
