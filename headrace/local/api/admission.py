@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from headrace.local.api import revision_admission
 from headrace.local.api.schema import Fault
 
 Object = dict[str, Any]
@@ -24,8 +25,6 @@ QUALIFIED_NAME = re.compile(r"([a-z0-9.-]+/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-
 EVENT_ATTRIBUTE = re.compile(r"[a-z0-9]+")
 ISO_8601_DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 
-MAX_TIMEOUT_S = 600  # config-defaults: max-revision-timeout-seconds
-RESERVED_ENV = frozenset({"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"})
 DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql")
 SERVING = frozenset({"Service", "Configuration", "Revision", "Route"})
 TEMPLATED = frozenset({"Service", "Configuration"})
@@ -147,7 +146,7 @@ def _serving(new: Object, old: Object | None) -> Iterator[str]:
     if kind in TEMPLATED:
         yield from _template(spec.get("template") or {}, name, old)
     elif kind == "Revision":
-        yield from _revision_spec(spec, "spec")
+        yield from revision_admission.faults(spec, "spec")
         if old and old.get("spec") != spec:
             yield "Immutable fields changed (-old +new): spec"
     if kind in ("Service", "Route"):
@@ -155,42 +154,20 @@ def _serving(new: Object, old: Object | None) -> Iterator[str]:
 
 
 def _template(template: Object, name: str, old: Object | None) -> Iterator[str]:
-    yield from _revision_spec(template.get("spec") or {}, "spec.template.spec")
-    revision = (template.get("metadata") or {}).get("name")
+    yield from revision_admission.faults(template.get("spec") or {}, "spec.template.spec")
+    meta = template.get("metadata") or {}
+    prefix, revision = meta.get("generateName"), meta.get("name")
+    if prefix and not DNS_1035_LABEL.fullmatch(f"{prefix.rstrip('-')}"):
+        yield f'invalid value: not a DNS 1035 label prefix: "{prefix}": spec.template.metadata.generateName'
     if not revision:
         return
+    if len(revision) > 63 or not DNS_1035_LABEL.fullmatch(revision):
+        yield f'invalid value: not a DNS 1035 label: "{revision}": spec.template.metadata.name'
     if not revision.startswith(f"{name}-"):
         yield f'invalid value: "{revision}" must have prefix "{name}-": spec.template.metadata.name'
     before = ((old or {}).get("spec") or {}).get("template") or {}
     if (before.get("metadata") or {}).get("name") == revision and before != template:
         yield "Saw changes of the template without a change of the name: spec.template.metadata.name"
-
-
-def _revision_spec(spec: Object, path: str) -> Iterator[str]:
-    containers = spec.get("containers") or []
-    if not containers:
-        yield f"missing field(s): {path}.containers"
-    with_ports = [container for container in containers if container.get("ports")]
-    if len(containers) > 1 and len(with_ports) != 1:
-        yield f"one container of several must have the port, {len(with_ports)} do: {path}.containers[*].ports"
-    for index, container in enumerate(containers):
-        here = f"{path}.containers[{index}]"
-        if len(container.get("ports") or ()) > 1:
-            yield f"more than one container port is set, only one is allowed: {here}.ports"
-        for number, port in enumerate(container.get("ports") or ()):
-            if port.get("name", "") not in ("", "http1", "h2c", "user-port"):
-                at = f"{here}.ports[{number}].name"
-                yield f"invalid value: Port name {port['name']} is not allowed, expected h2c or http1: {at}"
-        for number, variable in enumerate(container.get("env") or ()):
-            if variable["name"] in RESERVED_ENV:
-                at = f"{here}.env[{number}].name"
-                yield f'invalid value: "{variable["name"]}" is a reserved environment variable: {at}'
-    timeout = spec.get("timeoutSeconds", 0)
-    if timeout > MAX_TIMEOUT_S:
-        yield f"expected 0 <= {timeout} <= {MAX_TIMEOUT_S}: {path}.timeoutSeconds"
-    for field in ("responseStartTimeoutSeconds", "idleTimeoutSeconds"):
-        if spec.get(field, 0) > timeout:
-            yield f"expected 0 <= {spec[field]} <= {timeout}: {path}.{field}"
 
 
 def _traffic(targets: Sequence[Mapping[str, Any]]) -> Iterator[str]:
