@@ -27,6 +27,8 @@ class Misconfigured(HeadraceError):
     def __init__(self, key: str, seen: object, expected: str) -> None:
         super().__init__(f"{key} is {seen!r}; expected {expected}")
         self.key = key
+        self.seen = seen
+        self.expected = expected
 
 
 class Verdict(HeadraceError):

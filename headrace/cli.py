@@ -23,7 +23,7 @@ import typer
 
 from eventing.errors import HeadraceError, Misconfigured
 from headrace import config, screen
-from headrace.commands import events, models, platform
+from headrace.commands import check, events, models, platform, tune
 
 app = typer.Typer(
     name="headrace",
@@ -40,7 +40,7 @@ PLACE_OPTIONS = ("--home", "--kubeconfig")
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(platform.up, platform.down, platform.status, platform.url),
     *(models.drop, models.train, models.models, models.predict, models.promote, models.rollback),
-    *(events.send, events.events, events.why, platform.demo),
+    *(events.send, events.events, events.why, tune.tune, check.check, platform.demo),
 )
 for command in COMMANDS:
     app.command()(command)

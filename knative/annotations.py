@@ -1,15 +1,15 @@
 """Verdicts on autoscaling annotations, as Knative's admission webhook gives them: the path, what was seen, what is
 allowed.
 
-`faults` judges one set of annotations; `admit` a whole Service, Configuration or Revision manifest. Called by the local
-Kubernetes API at admission and by whatever checks manifests offline.
+`faults` judges one set of annotations; `manifest_faults` and `admit` a whole Service, Configuration or Revision. Called
+by the local Kubernetes API at admission and by whatever checks manifests offline.
 
 Source: knative/serving pkg/apis/autoscaling/annotation_validation.go; wording knative/pkg apis/field_error.go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ from knative.literals import (
 from knative.settings import Config, Keys
 
 MAX_CONTAINER_CONCURRENCY = 1000  # container-concurrency-max-limit of ConfigMap config-defaults
+ROLLOUT_DURATION = ("serving.knative.dev/rollout-duration", "serving.knative.dev/rolloutDuration")
+PROGRESS_DEADLINE = (settings.PROGRESS_DEADLINE,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,45 +67,84 @@ def mentioned(found: Iterable[Fault]) -> frozenset[str]:
 
 
 def admit(manifest: Mapping[str, Any], config: Config | None = None) -> list[str]:
-    """Every fault of a serving.knative.dev Service, Configuration or Revision (or of a PodAutoscaler), as sentences
-    with field paths.
+    """Every fault that `manifest_faults` finds, as sentences with field paths."""
+    return [str(fault) for fault in manifest_faults(manifest, config)]
 
-    Judged are the autoscaling annotations and containerConcurrency; other kinds and fields are not this module's.
+
+def manifest_faults(manifest: Mapping[str, Any], config: Config | None = None) -> tuple[Fault, ...]:
+    """Every fault of a serving.knative.dev Service, Configuration, Revision or Route, or of a PodAutoscaler.
+
+    Judged are the annotations that Knative reads and containerConcurrency; other kinds and fields are not this
+    module's. Paths are those of the manifest: `spec.template.metadata.annotations.autoscaling.knative.dev/window`.
+
+    Source: pkg/apis/serving/metadata_validation.go and pkg/apis/serving/v1/{service,revision}_validation.go.
     """
-    return [str(fault) for fault in _manifest_faults(manifest, config)]
+    return tuple(_manifest_faults(manifest, config))
 
 
 def _manifest_faults(manifest: Mapping[str, Any], config: Config | None) -> Iterator[Fault]:
-    kind = manifest.get("kind")
-    if kind in ("Revision", "PodAutoscaler"):
-        place, holder = "", manifest
-    elif kind in ("Service", "Configuration"):
-        # Annotations of the Service itself are judged too: a misplaced one is valid there, yet a broken one is refused.
-        yield from _annotation_faults(manifest, "metadata.annotations", config)
-        place, holder = "spec.template.", _mapping(_mapping(manifest.get("spec")).get("template"))
-    else:
+    kind, own = manifest.get("kind"), "metadata.annotations"
+    if kind in ("Service", "Configuration", "Route"):
+        texts = yield from _texts(manifest, own)
+        if kind != "Route":
+            # Nothing would read them there, so the webhook does not take them for the template's.
+            yield from (fault.under(own) for fault in _misplaced(texts))
+        if kind != "Configuration":
+            yield from (fault.under(own) for fault in _whole_seconds(texts, ROLLOUT_DURATION))
+        if kind == "Route":
+            return
+    elif kind not in ("Revision", "PodAutoscaler"):
         return
-    yield from _annotation_faults(holder, f"{place}metadata.annotations", config)
-    concurrency = _mapping(holder.get("spec")).get("containerConcurrency")
+    place = "" if kind in ("Revision", "PodAutoscaler") else "spec.template."
+    holder = _mapping(_mapping(manifest.get("spec")).get("template")) if place else manifest
+    texts = yield from _texts(holder, f"{place}{own}")
+    for fault in (*faults(texts, config), *(_whole_seconds(texts, PROGRESS_DEADLINE) if place else ())):
+        yield fault.under(f"{place}{own}")
+    yield from _container_concurrency(_mapping(holder.get("spec")), f"{place}spec.containerConcurrency")
+
+
+def _texts(holder: Mapping[str, Any], path: str) -> Generator[Fault, None, dict[str, str]]:
+    """The annotations that are texts, and a fault for each that is none."""
+    annotations = _mapping(_mapping(holder.get("metadata")).get("annotations"))
+    for key, value in annotations.items():
+        if not isinstance(value, str):
+            message = f"invalid value: {value!r}, annotations are strings: write {str(value)!r} in quotes"
+            yield Fault(message, (f"{path}.{key}",))
+    return {key: value for key, value in annotations.items() if isinstance(value, str)}
+
+
+def _misplaced(annotations: Mapping[str, str]) -> Iterator[Fault]:
+    for key in annotations:
+        if key.startswith(settings.GROUP):
+            yield Fault(
+                'autoscaling annotations must be put under "spec.template.metadata.annotations" to work', (key,)
+            )
+
+
+def _whole_seconds(annotations: Mapping[str, str], keys: Sequence[str]) -> Iterator[Fault]:
+    key = next((key for key in keys if key in annotations), None)
+    if key is None or annotations[key] == "":
+        return
+    text = annotations[key]
+    try:
+        length_ns = parse_duration(text)
+    except ValueError:
+        yield _invalid(text, key)
+        return
+    if length_ns % SECOND:
+        yield Fault(f"{keys[0].rpartition('/')[2]}={text} is not at second precision", (key,))
+    elif length_ns < 0:
+        yield Fault(f"{keys[0].rpartition('/')[2]}={text} must be positive", (key,))
+
+
+def _container_concurrency(spec: Mapping[str, Any], path: str) -> Iterator[Fault]:
+    concurrency = spec.get("containerConcurrency")
     if concurrency is None:
         return
-    path = f"{place}spec.containerConcurrency"
     if not isinstance(concurrency, int) or isinstance(concurrency, bool):
         yield Fault(f"invalid value: {concurrency!r}, expected a whole number", (path,))
     elif not 0 <= concurrency <= MAX_CONTAINER_CONCURRENCY:
         yield _out_of_bounds(concurrency, 0, MAX_CONTAINER_CONCURRENCY, path)
-
-
-def _annotation_faults(holder: Mapping[str, Any], path: str, config: Config | None) -> Iterator[Fault]:
-    annotations = _mapping(_mapping(holder.get("metadata")).get("annotations"))
-    texts = {key: value for key, value in annotations.items() if isinstance(value, str)}
-    for key, value in annotations.items():
-        if not isinstance(value, str):
-            yield Fault(
-                f"invalid value: {value!r}, annotations are strings: write {str(value)!r} in quotes", (f"{path}.{key}",)
-            )
-    for fault in faults(texts, config):
-        yield fault.under(path)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

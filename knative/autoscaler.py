@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from knative import settings
@@ -100,8 +101,8 @@ def start(spec: Spec, ready: int, now_s: float) -> State:
     """
     return State(
         spec=spec,
-        stable=Window.empty(_buckets(spec.stable_window_ns), spec.weighted),
-        panic=Window.empty(_buckets(spec.panic_window_ns), spec.weighted),
+        stable=_window(spec.stable_window_ns, spec.weighted),
+        panic=_window(spec.panic_window_ns, spec.weighted),
         panic_since_ns=nanoseconds(now_s) if ready > 1 else None,
         panic_pods=ready,
         delayed=(),
@@ -121,8 +122,8 @@ def respecified(state: State, spec: Spec, now_s: float) -> State:
     return dataclasses.replace(
         state,
         spec=spec,
-        stable=state.stable.resized(_buckets(spec.stable_window_ns), second),
-        panic=state.panic.resized(_buckets(spec.panic_window_ns), second),
+        stable=_resized(state.stable, spec.stable_window_ns, second),
+        panic=_resized(state.panic, spec.panic_window_ns, second),
     )
 
 
@@ -156,9 +157,8 @@ def decide(state: State, observation: Observation, now_s: float) -> tuple[State,
 
     pods = max(1, observation.ready)
     # Up and down in steps of a factor, yet always by one pod at least: ceil(1.1 x 2) = 3.
-    up, down = spec.max_scale_up_rate * pods, pods / spec.max_scale_down_rate if spec.reachable else 0.0
-    most = math.ceil(up) if up < _INT32_MAX else _INT32_MAX  # also for Inf and NaN, which the ConfigMap may say
-    least = math.floor(down) if down > 0 else 0
+    most = _whole(math.ceil, spec.max_scale_up_rate * pods)
+    least = _whole(math.floor, pods / spec.max_scale_down_rate) if spec.reachable else 0.0
     stable_wish, panic_wish = _pods_for(stable, spec.target_value), _pods_for(panic, spec.target_value)
     for_stable, for_panic = _held(stable_wish, least, most), _held(panic_wish, least, most)
     if spec.activation_scale > 1:
@@ -209,22 +209,42 @@ def decide(state: State, observation: Observation, now_s: float) -> tuple[State,
     )
 
 
+def _window(window_ns: int, weighted: bool) -> Window:
+    return Window.empty(_buckets(window_ns), weighted, window_ns % SECOND != 0)
+
+
+def _resized(window: Window, window_ns: int, second: int) -> Window:
+    return window.resized(_buckets(window_ns), second, window_ns % SECOND != 0)
+
+
 def _buckets(window_ns: int) -> int:
     return max(1, -(-window_ns // SECOND))
 
 
 def _pods_for(value: float, target: float) -> float:
-    """Pods that bring the average down to the target; up, not to nearest, or one pod's queue grows for ever. May be
-    NaN.
-    """
-    pods = value / target
-    return float(math.ceil(pods)) if math.isfinite(pods) else pods
+    """Pods that bring the average down to the target; up, not to nearest, or one pod's queue grows for ever."""
+    return _whole(math.ceil, value / target)
+
+
+def _whole(rounded: Callable[[float], int], value: float) -> float:
+    """The value rounded; NaN and infinities, which the webhook and the ConfigMap let through, stay what they are."""
+    return float(rounded(value)) if math.isfinite(value) else value
 
 
 def _held(wish: float, least: float, most: float) -> int:
-    # NaN arises from a NaN target alone, which the webhook lets through: Go's int32(NaN) on amd64 is the smallest
-    # number, and a wish below zero is no wish at all.
-    return _INT32_MIN if math.isnan(wish) else int(min(max(wish, least), most))
+    """The wish between the two, as a number of pods.
+
+    Exact also where something is NaN or beyond an int32: that is the smallest int32 to Go on amd64, and a wish below
+    zero is no wish at all.
+    """
+    if math.inf in (wish, least):
+        held = math.inf  # even beside NaN, to Go's math.Max
+    elif math.isnan(wish) or math.isnan(least):
+        held = math.nan
+    else:
+        held = max(wish, least)
+    held = math.nan if math.isnan(most) else min(held, most)
+    return int(held) if held <= _INT32_MAX else _INT32_MIN
 
 
 def _delay(delayed: tuple[tuple[int, int], ...], slot: int, pods: int, slots: int) -> tuple[tuple[int, int], ...]:
@@ -250,8 +270,8 @@ def _excess_burst_capacity(spec: Spec, ready: int, panic: float) -> int:
 
 
 def _reason(
-    spec: Spec, ready: int, stable: float, panic: float, stable_wish: float, panic_wish: float, least: int, most: int,
-    panicking: bool, wish: int, desired: int,
+    spec: Spec, ready: int, stable: float, panic: float, stable_wish: float, panic_wish: float, least: float,
+    most: float, panicking: bool, wish: int, desired: int,
 ) -> str:  # fmt: skip
     """Why `desired`, for a person."""
     what = "requests per second" if spec.metric == settings.RPS else "in flight"
@@ -263,9 +283,9 @@ def _reason(
     text = f"{'panic' if panicking else 'stable'}: {value + 0.0:.4g} {what} on average over the last {window}"
     text += f" would need {needed:.0f} {'pod' if needed == 1 else 'pods'} of {spec.target_value:.4g}, {have}"
     if needed > most:
-        text += f"; at most {most} in one step"
+        text += f"; at most {most:.0f} in one step"
     elif needed < least:
-        text += f"; at least {least} in one step"
+        text += f"; at least {least:.0f} in one step"
     if spec.activation_scale > max(1, needed) and needed > 0:
         text += f"; activation-scale {spec.activation_scale}"
     if panicking and wish > max(needed, least, spec.activation_scale if needed > 0 else 0):

@@ -141,8 +141,9 @@ def _decimal(value: int, unit: int) -> str:
 
 
 def seconds(nanoseconds: int) -> float:
-    """The same length of time in seconds."""
-    return nanoseconds / SECOND
+    """The same length of time in seconds, as Go's Duration.Seconds has it to the last bit: 6.56 s are 6 + 0.56."""
+    whole, rest = divmod(abs(nanoseconds), SECOND)
+    return math.copysign(whole + rest / SECOND, nanoseconds) if nanoseconds else 0.0
 
 
 def nanoseconds(seconds_: float) -> int:

@@ -9,7 +9,6 @@ Source: knative/serving pkg/reconciler/autoscaling/kpa/scaler.go (handleScaleToZ
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -127,18 +126,15 @@ def _aged(spec: Spec, life: Life, want: int, ready: int, now_ns: int) -> Life:
         timed_out = life.active == "Unknown" and needed > 0
         after = ("False", *TIMED_OUT) if timed_out else inactive
     elif want < 0 and life.active == "False":
-        after = inactive
+        after = inactive if ready < needed else (life.active, life.reason, life.message)
     elif ready < needed:
         after = ("Unknown", *QUEUED)
     else:
         after = ("True", "", "")
     active, reason, message = after
-    if active == life.active:
-        # A timeout stays told until something changes.
-        keep = life.active == "False" and life.reason == TIMED_OUT[0]
-        reason, message = (life.reason, life.message) if keep else (reason, message)
-        return dataclasses.replace(life, initialized=initialized, reason=reason, message=message)
-    return Life(_ACTIVE[active], now_ns, initialized, reason, message)
+    # A condition dates from its last change in anything, its reason too: from a timeout, grace is counted anew.
+    same = after == (life.active, life.reason, life.message)
+    return Life(_ACTIVE[active], life.since_ns if same else now_ns, initialized, reason, message)
 
 
 _ACTIVE: dict[str, Active] = {"Unknown": "Unknown", "True": "True", "False": "False"}

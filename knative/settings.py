@@ -10,18 +10,19 @@ pkg/reconciler/autoscaling/resources/target.go, metric.go and kpa/resources/deci
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from eventing.errors import Misconfigured
-from knative.literals import SECOND, parse_bool, parse_duration, parse_float, parse_int
+from knative.literals import INT64_MAX, SECOND, parse_bool, parse_duration, parse_float, parse_int
 
 GROUP = "autoscaling.knative.dev"
 KPA = "kpa.autoscaling.knative.dev"
 HPA = "hpa.autoscaling.knative.dev"
 CONCURRENCY = "concurrency"
 RPS = "rps"
+_DEFAULT_METRICS = {KPA: CONCURRENCY, HPA: "cpu"}
 LINEAR = "linear"
 WEIGHTED = ("weighted-exponential", "weightedExponential")
 
@@ -115,7 +116,19 @@ class Config:
     @classmethod
     def from_map(cls, data: Mapping[str, str]) -> Config:
         """The settings of a ConfigMap's data. Raises Misconfigured with the key at the first value that cannot work."""
+        config, faults = cls.judged(data)
+        if faults:
+            raise faults[0]
+        return config
+
+    @classmethod
+    def judged(cls, data: Mapping[str, str]) -> tuple[Config, tuple[Misconfigured, ...]]:
+        """The settings, with the default for each value that does not parse, and every fault of the data.
+
+        Where one does not parse, nothing is said about how the others go together.
+        """
         seen: dict[str, object] = {}
+        faults: list[Misconfigured] = []
         for field in dataclasses.fields(cls):
             key = field.name.removesuffix("_ns").replace("_", "-")
             if key not in data:
@@ -123,24 +136,27 @@ class Config:
             parse = parse_duration if field.name.endswith("_ns") else _PARSERS[type(field.default)]
             try:
                 seen[field.name] = parse(data[key])
-            except ValueError as e:
-                kind = "a duration" if field.name.endswith("_ns") else type(field.default).__name__
-                raise Misconfigured(f"config-autoscaler {key}", data[key], kind) from e
+            except ValueError:
+                kind = "a duration" if field.name.endswith("_ns") else _KINDS[type(field.default)]
+                faults.append(Misconfigured(f"config-autoscaler {key}", data[key], kind))
         percentage = seen.get("container_concurrency_target_percentage")
         if isinstance(percentage, float) and percentage > 1.0:
             # (0, 1] has always meant a fraction, so the smallest percentage is just above 1.
             seen["container_concurrency_target_percentage"] = percentage / 100.0
         config = dataclasses.replace(cls(), **seen)  # type: ignore[arg-type]
-        config._check()
-        return config
+        return config, tuple(faults or config._faults())
 
-    def _check(self) -> None:
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        """Every key that is read."""
+        return tuple(field.name.removesuffix("_ns").replace("_", "-") for field in dataclasses.fields(cls))
+
+    def _faults(self) -> Iterator[Misconfigured]:
         fraction = self.container_concurrency_target_percentage
-        second = SECOND
         rules: tuple[tuple[bool, str, object, str], ...] = (
             (self.scale_to_zero_grace_period_ns > 0, "scale-to-zero-grace-period",
              self.scale_to_zero_grace_period_ns, "more than 0s"),
-            (self.scale_down_delay_ns >= 0 and self.scale_down_delay_ns % second == 0, "scale-down-delay",
+            (self.scale_down_delay_ns >= 0 and _in_whole_seconds(self.scale_down_delay_ns), "scale-down-delay",
              self.scale_down_delay_ns, "0s or more, in whole seconds"),
             (self.scale_to_zero_pod_retention_period_ns >= 0, "scale-to-zero-pod-retention-period",
              self.scale_to_zero_pod_retention_period_ns, "0s or more"),
@@ -155,7 +171,7 @@ class Config:
             (not self.activator_capacity < 1, "activator-capacity", self.activator_capacity, "at least 1"),
             (not self.max_scale_up_rate <= 1, "max-scale-up-rate", self.max_scale_up_rate, "more than 1.0"),
             (not self.max_scale_down_rate <= 1, "max-scale-down-rate", self.max_scale_down_rate, "more than 1.0"),
-            (WINDOW_MIN_NS <= self.stable_window_ns <= WINDOW_MAX_NS and self.stable_window_ns % second == 0,
+            (WINDOW_MIN_NS <= self.stable_window_ns <= WINDOW_MAX_NS and _in_whole_seconds(self.stable_window_ns),
              "stable-window", self.stable_window_ns, "6s to 1h, in whole seconds"),
             (not (self.panic_window_percentage < 1 or self.panic_window_percentage > 100),
              "panic-window-percentage", self.panic_window_percentage, "1 to 100"),
@@ -170,7 +186,12 @@ class Config:
         )  # fmt: skip
         for holds, key, seen, expected in rules:
             if not holds:
-                raise Misconfigured(f"config-autoscaler {key}", seen, expected)
+                yield Misconfigured(f"config-autoscaler {key}", seen, expected)
+
+
+def _in_whole_seconds(length_ns: int) -> bool:
+    # The longest duration there is rounds to itself, in Go.
+    return length_ns % SECOND == 0 or length_ns == INT64_MAX
 
 
 _PARSERS: dict[type, Callable[[str], object]] = {
@@ -181,12 +202,15 @@ _PARSERS: dict[type, Callable[[str], object]] = {
 }
 
 
+_KINDS: dict[type, str] = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
+
+
 @dataclass(frozen=True, slots=True)
 class Spec:
     """All that a decision about one revision depends on, besides what is observed. Counts are pods."""
 
     metric: str
-    """`concurrency` or `rps`."""
+    """`concurrency` or `rps`; of another class's, which counts as concurrency here, whatever the annotation says."""
     weighted: bool
     """Averages with exponentially falling weights instead of equal ones."""
     target_value: float
@@ -225,7 +249,7 @@ def resolve(
     container_concurrency: `spec.containerConcurrency`, 0 for no limit. An annotation that does not parse counts as
     absent: refusing it was the webhook's part.
     """
-    metric = METRIC.read(annotations, str, CONCURRENCY)
+    metric = METRIC.read(annotations, str, _DEFAULT_METRICS.get(CLASS.read(annotations, str, KPA), ""))
     if metric == RPS:
         total, utilization = config.requests_per_second_target_default, TARGET_UTILIZATION
     else:
@@ -280,10 +304,10 @@ def panic_window_ns(stable_window_ns: int, percentage: float) -> int:
 
     45 s at 10 % are 4.5 s, so 5 s. Source: pkg/reconciler/autoscaling/resources/metric.go.
     """
-    if not 0 <= percentage <= 1e9:  # NaN or absurd: the webhook lets NaN through
+    share = float(stable_window_ns) * percentage / 100.0
+    if not 0 <= share <= INT64_MAX:  # NaN or absurd: the webhook lets NaN through
         return SECOND
-    raw = int(float(stable_window_ns) * percentage / 100.0)
-    return max(SECOND, (raw + SECOND // 2) // SECOND * SECOND)
+    return max(SECOND, (int(share) + SECOND // 2) // SECOND * SECOND)
 
 
 def _optional(parse: Callable[[str], float]) -> Callable[[str], float | None]:

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -294,6 +295,19 @@ def test_every_example_for_developers_works_as_it_is_shown(running: Platform, tm
             assert documents.says(printed, line), f"{example} should print {line!r}; it printed {printed}"
     for question in ("ask-1", "ask-2"):
         _until_answered(running, question)
+
+
+def test_every_example_for_ops_that_needs_no_platform_works_as_it_is_shown(tmp_path: Path) -> None:
+    for room in ("eventing", "functions", "trainers", "knative"):
+        shutil.copytree(HOUSE / room / "manifests", tmp_path / room / "manifests")
+    environ = Platform(tmp_path / "home").environ
+    examples = [b for b in documents.blocks(OPS) if b.mark == "run"]
+    assert len(examples) == 3
+    for example in examples:
+        printed, answers = _run(example, environ, tmp_path), documents.answers(example)
+        assert answers, example
+        for line in answers:
+            assert documents.says(printed, line), f"{example} should print {line!r}; it printed {printed}"
 
 
 def _run(example: Block, environ: Mapping[str, str], folder: Path) -> str:

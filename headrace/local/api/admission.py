@@ -11,7 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
+from headrace.local.api import revision_admission
 from headrace.local.api.schema import Fault
 
 Object = dict[str, Any]
@@ -21,11 +23,10 @@ DNS_1123_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z
 DNS_1035_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 QUALIFIED_NAME = re.compile(r"([a-z0-9.-]+/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
-EVENT_ATTRIBUTE = re.compile(r"[a-z0-9]+")
+EVENT_ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
+URI_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 ISO_8601_DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 
-MAX_TIMEOUT_S = 600  # config-defaults: max-revision-timeout-seconds
-RESERVED_ENV = frozenset({"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"})
 DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql")
 SERVING = frozenset({"Service", "Configuration", "Revision", "Route"})
 TEMPLATED = frozenset({"Service", "Configuration"})
@@ -44,7 +45,8 @@ def knative_faults(new: Object, old: Object | None) -> list[str]:
     if kind == "Trigger":
         return [*_trigger(new, old), *_delivery(spec.get("delivery"))]
     if kind == "Broker":
-        return list(_delivery(spec.get("delivery")))
+        config = spec.get("config")
+        return [*(_reference(config, "spec.config") if config is not None else ()), *_delivery(spec.get("delivery"))]
     if kind == "ContainerSource":
         return list(_destination(spec.get("sink"), "spec.sink"))
     if kind == "JobSink" and "job" not in spec:
@@ -147,7 +149,7 @@ def _serving(new: Object, old: Object | None) -> Iterator[str]:
     if kind in TEMPLATED:
         yield from _template(spec.get("template") or {}, name, old)
     elif kind == "Revision":
-        yield from _revision_spec(spec, "spec")
+        yield from revision_admission.faults(spec, "spec")
         if old and old.get("spec") != spec:
             yield "Immutable fields changed (-old +new): spec"
     if kind in ("Service", "Route"):
@@ -155,42 +157,20 @@ def _serving(new: Object, old: Object | None) -> Iterator[str]:
 
 
 def _template(template: Object, name: str, old: Object | None) -> Iterator[str]:
-    yield from _revision_spec(template.get("spec") or {}, "spec.template.spec")
-    revision = (template.get("metadata") or {}).get("name")
+    yield from revision_admission.faults(template.get("spec") or {}, "spec.template.spec")
+    meta = template.get("metadata") or {}
+    prefix, revision = meta.get("generateName"), meta.get("name")
+    if prefix and not DNS_1035_LABEL.fullmatch(f"{prefix.rstrip('-')}"):
+        yield f'invalid value: not a DNS 1035 label prefix: "{prefix}": spec.template.metadata.generateName'
     if not revision:
         return
+    if len(revision) > 63 or not DNS_1035_LABEL.fullmatch(revision):
+        yield f'invalid value: not a DNS 1035 label: "{revision}": spec.template.metadata.name'
     if not revision.startswith(f"{name}-"):
         yield f'invalid value: "{revision}" must have prefix "{name}-": spec.template.metadata.name'
     before = ((old or {}).get("spec") or {}).get("template") or {}
     if (before.get("metadata") or {}).get("name") == revision and before != template:
         yield "Saw changes of the template without a change of the name: spec.template.metadata.name"
-
-
-def _revision_spec(spec: Object, path: str) -> Iterator[str]:
-    containers = spec.get("containers") or []
-    if not containers:
-        yield f"missing field(s): {path}.containers"
-    with_ports = [container for container in containers if container.get("ports")]
-    if len(containers) > 1 and len(with_ports) != 1:
-        yield f"one container of several must have the port, {len(with_ports)} do: {path}.containers[*].ports"
-    for index, container in enumerate(containers):
-        here = f"{path}.containers[{index}]"
-        if len(container.get("ports") or ()) > 1:
-            yield f"more than one container port is set, only one is allowed: {here}.ports"
-        for number, port in enumerate(container.get("ports") or ()):
-            if port.get("name", "") not in ("", "http1", "h2c", "user-port"):
-                at = f"{here}.ports[{number}].name"
-                yield f"invalid value: Port name {port['name']} is not allowed, expected h2c or http1: {at}"
-        for number, variable in enumerate(container.get("env") or ()):
-            if variable["name"] in RESERVED_ENV:
-                at = f"{here}.env[{number}].name"
-                yield f'invalid value: "{variable["name"]}" is a reserved environment variable: {at}'
-    timeout = spec.get("timeoutSeconds", 0)
-    if timeout > MAX_TIMEOUT_S:
-        yield f"expected 0 <= {timeout} <= {MAX_TIMEOUT_S}: {path}.timeoutSeconds"
-    for field in ("responseStartTimeoutSeconds", "idleTimeoutSeconds"):
-        if spec.get(field, 0) > timeout:
-            yield f"expected 0 <= {spec[field]} <= {timeout}: {path}.{field}"
 
 
 def _traffic(targets: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -217,6 +197,10 @@ def _trigger(new: Object, old: Object | None) -> Iterator[str]:
     spec = new["spec"]
     if old and old["spec"].get("broker") != spec.get("broker"):
         yield "Immutable fields changed (-old +new): broker, spec"
+    if spec.get("broker") and "brokerRef" in spec:
+        yield "expected exactly one, got both: spec.broker, spec.brokerRef"
+    elif not spec.get("broker") and "brokerRef" not in spec:
+        yield "missing field(s): spec.broker"
     yield from _destination(spec["subscriber"], "spec.subscriber")
     for attribute in (spec.get("filter") or {}).get("attributes") or {}:
         if not EVENT_ATTRIBUTE.fullmatch(attribute):
@@ -247,8 +231,28 @@ def _filters(filters: Sequence[Mapping[str, Any]], path: str) -> Iterator[str]:
 
 def _destination(destination: Mapping[str, Any] | None, path: str) -> Iterator[str]:
     destination = destination or {}
-    if not destination.get("ref") and not destination.get("uri"):
+    reference, uri = destination.get("ref"), destination.get("uri")
+    if reference is None and uri is None:
         yield f"expected at least one, got none: {path}.ref, {path}.uri"
+        return
+    absolute = uri is not None and URI_SCHEME.match(uri) is not None
+    if reference is None:
+        if not absolute or not urlsplit(uri).netloc:
+            why = "Relative URI is not allowed when Ref and [apiVersion, kind, name] is absent"
+            yield f"invalid value: {uri}, {why}: {path}.uri"
+    elif absolute:
+        yield f"Absolute URI is not allowed when Ref or [apiVersion, kind, name] is present: {path}.ref, {path}.uri"
+    elif uri is None:
+        yield from _reference(reference, f"{path}.ref")
+
+
+def _reference(reference: Mapping[str, Any], path: str) -> Iterator[str]:
+    for field in ("name", "apiVersion", "kind"):
+        if not reference.get(field):
+            yield f"missing field(s): {path}.{field}"
+    if reference.get("group"):
+        why = "feature kreference-group of ConfigMap config-features is off, as it is by default"
+        yield f"must not set the field(s) while {why}: {path}.group"
 
 
 def _delivery(delivery: Mapping[str, Any] | None) -> Iterator[str]:
@@ -257,5 +261,8 @@ def _delivery(delivery: Mapping[str, Any] | None) -> Iterator[str]:
         value = delivery.get(field)
         if value is not None and not ISO_8601_DURATION.fullmatch(value):
             yield f"invalid value: {value}, expected an ISO 8601 duration such as PT2S: spec.delivery.{field}"
+    timeout = delivery.get("timeout")
+    if timeout is not None and ISO_8601_DURATION.fullmatch(timeout) and not re.search("[1-9]", timeout):
+        yield f"invalid value: {timeout}, expected more than nothing: spec.delivery.timeout"
     if "deadLetterSink" in delivery:
         yield from _destination(delivery["deadLetterSink"], "spec.delivery.deadLetterSink")

@@ -10,7 +10,7 @@ answer here: nothing on the laptop would act on it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -108,6 +108,16 @@ def of_kind(kind: str) -> Definition:
 def check(obj: Mapping[str, Any]) -> list[Fault]:
     """Every fault of a whole object of a known kind; empty when it is well formed."""
     return list(_check_fields(of_kind(obj["kind"]), obj, ""))
+
+
+def pruned(obj: Any, paths: Collection[str], path: str = "") -> Any:
+    """`obj` without the fields of these paths."""
+    if isinstance(obj, dict):
+        below = {key: f"{path}.{key}" if path else key for key in obj}
+        return {key: pruned(item, paths, below[key]) for key, item in obj.items() if below[key] not in paths}
+    if isinstance(obj, list):
+        return [pruned(item, paths, f"{path}[{index}]") for index, item in enumerate(obj)]
+    return obj
 
 
 def check_status(status: Any) -> list[Fault]:

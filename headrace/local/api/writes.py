@@ -6,8 +6,6 @@ Source: kubernetes/apiserver pkg/endpoints/handlers/{create,update,patch,delete}
 
 from __future__ import annotations
 
-import copy
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -178,7 +176,8 @@ class Writes:
         ]
         if wrong:
             raise _invalid(new, wrong)
-        return _pruned(new, [fault.path for fault in faults if fault.unknown])
+        unknown = {fault.path for fault in faults if fault.unknown}
+        return schema.pruned(new, unknown) if unknown else new
 
     def _judge(self, new: Object, old: Object | None) -> None:
         wrong = [fault for fault in schema.check(new) if not fault.unknown]
@@ -238,19 +237,6 @@ def _invalid(obj: Object, faults: Sequence[schema.Fault]) -> Invalid:
     listed = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
     name = str(obj["metadata"].get("name", ""))
     return Invalid(f'{of} "{name}" is invalid: {listed}', causes, name)
-
-
-def _pruned(obj: Object, paths: Sequence[str]) -> Object:
-    if not paths:
-        return obj
-    pruned = copy.deepcopy(obj)
-    for path in paths:
-        at: Any = pruned
-        steps = [int(index) if index else name for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
-        for step in steps[:-1]:
-            at = at[step]
-        at.pop(steps[-1], None)
-    return pruned
 
 
 def _delete_options(query: Mapping[str, str], body: bytes) -> Object:
