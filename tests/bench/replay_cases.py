@@ -76,7 +76,7 @@ ROUNDS = (
         Case("steady", 20, 0.2, 0, {"target": "2", "initial-scale": "4"}),
         Case("ramp", 40, 0.2, 4, {"target-utilization-percentage": "50", "window": "30s"}),
         Case("burst", 30, 0.3, 0, {"target": "5", "target-burst-capacity": "0", "scale-down-delay": "20s"}),
-        Case("diurnal", 30, 0.2, 10, {"min-scale": "1", "panic-threshold-percentage": "150"}),
+        Case("diurnal", 30, 0.2, 10, {"target": "3", "min-scale": "1", "panic-threshold-percentage": "150"}),
     ),
     # The silences are of two minutes and more: it takes longer, and a seed that meets three visits.
     (
