@@ -186,6 +186,9 @@ class Gateway:
         except ConnectionResetError as e:
             log.debug("a client of %s left: %s", revision.name, e)
             raise
+        except Exception:
+            code = 500  # what the server makes of it: a fault of ours is not to be noted as the client's
+            raise
         finally:
             del self._in_flight[task]
             self._gone.discard(task)

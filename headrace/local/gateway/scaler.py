@@ -150,6 +150,9 @@ class Scaler:
         while True:
             if not any(self._is_busy(scaled) for scaled in self._scaled.values()):
                 await self._wake.wait()
+                # The clock goes on where it would have been: who woke it up is told of at once, the rest of the burst
+                # when its second is over.
+                self._due_s = math.floor(self._clock() + TICK_S - PHASE_S) + PHASE_S
             self._wake.clear()
             self.tick()
             with contextlib.suppress(TimeoutError):

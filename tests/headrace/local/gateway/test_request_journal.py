@@ -14,6 +14,7 @@ from headrace.local.gateway import request_files, rotating_lines
 from headrace.local.gateway.request_journal import RequestJournal
 from headrace.local.gateway.rotating_lines import FILES, RotatingLines
 from headrace.local.objects.objects import Objects
+from headrace.local.pods.process import Endpoint
 from tests.headrace.local.gateway.fleet import NAMESPACE, place, pod, saying, until
 
 MIB = 2**20
@@ -67,6 +68,22 @@ def test_a_request_that_no_pod_came_for_is_noted_with_its_status(tmp_path: Path)
         (line,) = lines(request_files.requests(tmp_path))
         assert (line["status"], line["cold"]) == (504, True)
         assert line["queued_s"] == pytest.approx(line["duration_s"], abs=0.2)
+
+    asyncio.run(promise())
+
+
+def test_a_fault_of_the_gateway_itself_is_noted_as_such_and_not_as_a_client_that_left(tmp_path: Path) -> None:
+    async def promise() -> None:
+        async with place(tmp_path) as at:
+            journal = RequestJournal(at.objects, tmp_path, MIB)
+            at.gateway._journal = journal
+            await journal.start()
+            at.flights()
+            at.fleet.set(REVISION, Endpoint("pod-1", 70_000))  # no port that there can be
+            assert (await at.get())[0] == 500
+            await journal.stop()
+        (line,) = lines(request_files.requests(tmp_path))
+        assert line["status"] == 500
 
     asyncio.run(promise())
 

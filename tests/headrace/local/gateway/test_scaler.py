@@ -16,7 +16,7 @@ from headrace.local.gateway.revision_queue import Traffic
 from headrace.local.gateway.scaler import Scaler
 from headrace.local.objects.objects import Objects
 from headrace.local.pods.process import Endpoint
-from tests.headrace.local.gateway.fleet import NAMESPACE, place, pod, until
+from tests.headrace.local.gateway.fleet import NAMESPACE, place, pod, saying, until
 
 REVISION = "flights-1"
 START = 1_700_000_000.5
@@ -558,5 +558,34 @@ def test_a_request_to_a_revision_at_zero_is_answered_by_the_pod_it_started(tmp_p
             assert asked == [0, 1]
             await until(lambda: at.objects.get("PodAutoscaler", NAMESPACE, REVISION)["status"]["desiredScale"] == 1)
             await scaler.stop()
+
+    asyncio.run(promise())
+
+
+def test_of_a_burst_that_wakes_it_the_autoscaler_hears_first_of_one_request(tmp_path: Path) -> None:
+    """On the real clock: the decision at once is for the request that came first, the others count a second later."""
+
+    async def promise() -> None:
+        async with place(tmp_path) as at, pod(saying("hello")) as endpoint:
+            asked: list[int] = []
+
+            def scale(namespace: str, revision: str, pods: int) -> None:
+                asked.append(pods)
+                if pods > 2:
+                    at.fleet.set(revision, endpoint)
+
+            at.flights()
+            meta = {"name": REVISION, "namespace": NAMESPACE, "annotations": {"autoscaling.knative.dev/target": "1"}}
+            version = "autoscaling.internal.knative.dev/v1alpha1"
+            made = at.objects.create({"apiVersion": version, "kind": "PodAutoscaler", "metadata": meta, "spec": {}})
+            active = {"type": "Active", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+            at.objects.update(made | {"status": {"desiredScale": 0, "conditions": [active]}}, subresource="status")
+            scaler = Scaler(at.objects, at.gateway, at.fleet.endpoints, scale)
+            await scaler.start()
+            await asyncio.gather(*(at.get() for _ in range(20)))
+            await scaler.stop()
+            first, second = asked[1:3]
+            assert (asked[0], first) == (0, 2)  # ceil(1 / 0.7), of one request
+            assert second > 2
 
     asyncio.run(promise())
