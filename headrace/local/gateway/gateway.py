@@ -180,14 +180,17 @@ class Gateway:
             self._sweeper = asyncio.create_task(self._sweep(), name="gateway: clients gone")
         try:
             with self._revisions.counted(revision) as counted:
-                response = await self._ask(request, address, revision, counted)
+                try:
+                    response = await self._ask(request, address, revision, counted)
+                except ConnectionResetError:
+                    raise
+                except Exception:
+                    counted.code = 500  # what the server makes of it: a fault of ours is not the client's doing
+                    raise
                 counted.code = response.status
                 return response
         except ConnectionResetError as e:
             log.debug("a client of %s left: %s", revision.name, e)
-            raise
-        except Exception:
-            code = 500  # what the server makes of it: a fault of ours is not to be noted as the client's
             raise
         finally:
             del self._in_flight[task]
