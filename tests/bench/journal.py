@@ -47,7 +47,7 @@ async def measure(folder: Path, turns: int, requests: int) -> tuple[list[float],
         noted, bare = [], []
         for turn in range(turns):
             for with_journal in (turn % 2 == 0, turn % 2 == 1):
-                at.gateway._journal = journal if with_journal else None
+                at.gateway._revisions.journal = journal if with_journal else None
                 (noted if with_journal else bare).append(await turn_s(at, requests))
         await journal.stop()
     record = (1_700_000_000.123456, "headrace", "flights-00001", 0.012345, 0.000012, False, 200)

@@ -473,7 +473,7 @@ def test_what_was_deleted_has_no_traffic_and_does_not_come_back_by_being_asked_f
     async def promise() -> None:
         async with place(tmp_path) as at:
             assert at.gateway.observe(NAMESPACE, "gone").in_flight == 0
-            assert at.gateway._queues == {}
+            assert at.gateway._revisions._queues == {}
 
     asyncio.run(promise())
 

@@ -76,7 +76,7 @@ def test_a_fault_of_the_gateway_itself_is_noted_as_such_and_not_as_a_client_that
     async def promise() -> None:
         async with place(tmp_path) as at:
             journal = RequestJournal(at.objects, tmp_path, MIB)
-            at.gateway._journal = journal
+            at.gateway._revisions.journal = journal
             await journal.start()
             at.flights()
             at.fleet.set(REVISION, Endpoint("pod-1", 70_000))  # no port that there can be
