@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eventing.errors import Misconfigured
+from headrace.local.gateway import request_files
 
 NAMESPACE = "headrace"
 BROKER = "default"
@@ -45,6 +46,16 @@ class Config:
     def drop_folder(self) -> Path:
         """A file copied to `<drop_folder>/<dataset>/` is learned from."""
         return self.home / "drop"
+
+    @property
+    def request_files(self) -> tuple[Path, ...]:
+        """The gateway's journal of requests, the oldest first; it is there whether the platform runs or not."""
+        return request_files.requests(self.home)
+
+    @property
+    def pod_files(self) -> tuple[Path, ...]:
+        """The journal of pods beside it: what each start took."""
+        return request_files.pods(self.home)
 
 
 def current() -> Config:

@@ -1,12 +1,17 @@
-"""What is here and is it well: the conditions of our objects, gathered from the Kubernetes API."""
+"""What is here and is it well: the conditions of our objects, gathered from the Kubernetes API.
+
+Of a revision's pods a cluster tells how many; why there are so many only its autoscaler knows. The laptop's tells:
+`decision`, a subresource of its PodAutoscalers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from headrace.place import Place
+from knative.client import Cluster, Refused
 
 CONDITIONED = ("Service", "Broker", "Trigger", "JobSink", "ContainerSource")
 
@@ -24,13 +29,30 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """One Revision's pods, and why they are as many."""
+    """One Revision's pods, and why they are as many. None: unknown, as in a cluster, or not yet decided."""
 
     revision: str
     traffic: int
     """Percent of its Service's requests."""
-    desired: int
+    desired: int | None
     actual: int
+    ready: str
+    """Of its PodAutoscaler: True, False or Unknown, as Kubernetes writes them."""
+    mode: str | None
+    """`stable`, or `panic` while the load of the panic window rules."""
+    metric: str | None
+    """What is averaged: `concurrency` or `rps`."""
+    target: float | None
+    """Of the metric, per pod, as aimed at: the utilisation is in it."""
+    stable: float | None
+    """The metric's average over the stable window."""
+    panic: float | None
+    """The same over the panic window."""
+    excess_burst_capacity: int | None
+    """Requests at once that its pods could take beyond the target burst; below 0 the activator is in the path."""
+    activator_in_path: bool | None
+    decided_at: str | None
+    """When the last decision was made, RFC 3339."""
     reason: str
 
 
@@ -63,7 +85,9 @@ def report(place: Place) -> Report:
     cluster = place.cluster
     parts = tuple(part(o) for kind in CONDITIONED for o in cluster.list(kind))
     shares = dict(_shares(cluster.list("Service")))
-    scales = tuple(_scale(o, shares) for o in cluster.list("PodAutoscaler"))
+    autoscalers = cluster.list("PodAutoscaler")
+    decisions = _decisions(cluster, [o["metadata"]["name"] for o in autoscalers])
+    scales = tuple(scale(o, shares.get(o["metadata"]["name"], 0), decisions) for o in autoscalers)
     return Report(parts, scales, tuple(job(o) for o in cluster.list("Job")))
 
 
@@ -89,11 +113,41 @@ def _shares(services: Iterable[dict[str, Any]]) -> Iterable[tuple[str, int]]:
     return shares.items()
 
 
-def _scale(o: dict[str, Any], shares: dict[str, int]) -> Scale:
+def _decisions(cluster: Cluster, revisions: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The autoscaler's last decision about each revision, where the place tells."""
+    found: dict[str, dict[str, Any]] = {}
+    for revision in revisions:
+        try:
+            decision = cluster.subresource("PodAutoscaler", revision, "decision")
+        except Refused:  # a cluster whose rules are for what it has
+            decision = None
+        if decision is None and not found:
+            return {}
+        found[revision] = decision or {}
+    return found
+
+
+def scale(o: dict[str, Any], traffic: int, decisions: Mapping[str, Mapping[str, Any]]) -> Scale:
+    """A revision's scale: its PodAutoscaler's, and what is told beyond it."""
     name, status = o["metadata"]["name"], o.get("status") or {}
-    active = condition(o, "Active")
-    reason = active.get("message") or active.get("reason") or ""
-    return Scale(name, shares.get(name, 0), status.get("desiredScale") or 0, status.get("actualScale") or 0, reason)
+    decision, active = decisions.get(name) or {}, condition(o, "Active")
+    desired = status.get("desiredScale")
+    return Scale(
+        revision=name,
+        traffic=traffic,
+        desired=None if desired is None or desired < 0 else desired,
+        actual=status.get("actualScale") or 0,
+        ready=condition(o, "Ready").get("status", "Unknown"),
+        mode=decision.get("mode"),
+        metric=decision.get("metric"),
+        target=decision.get("target"),
+        stable=decision.get("stable"),
+        panic=decision.get("panic"),
+        excess_burst_capacity=decision.get("excessBurstCapacity"),
+        activator_in_path=decision.get("activatorInPath"),
+        decided_at=decision.get("decidedAt"),
+        reason=decision.get("reason") or active.get("message") or active.get("reason") or "",
+    )
 
 
 def job(o: dict[str, Any]) -> JobState:

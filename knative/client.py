@@ -118,6 +118,13 @@ class Cluster:
         except NotFound:
             return None
 
+    def subresource(self, kind: str, name: str, subresource: str) -> Object | None:
+        """What an object's subresource tells, or None where there is no such object or no such subresource."""
+        try:
+            return self._json("GET", self._path(kind, name, subresource=subresource))
+        except NotFound:
+            return None
+
     def list(self, kind: str, labels: Mapping[str, str] | None = None) -> list[Object]:
         """All objects of `kind`, or those that carry all of `labels`."""
         found = self._json("GET", self._path(kind), _selector(labels))

@@ -17,9 +17,10 @@ from eventing.errors import Rejected, RetryLater
 from functions.predictor import protocols
 from functions.predictor.admission import Admission, Places
 from functions.predictor.answers import FAILED, PROBE, UNAVAILABLE, Answer, Environ, Refusal, refused
-from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Served
+from functions.predictor.catalog import STARTING_RETRY_S, Catalog
 from functions.predictor.protocols import health
 from functions.predictor.routes import Route, view
+from functions.predictor.served import Served
 from functions.predictor.wire.bodies import ACCEPT_ENCODING, Bodies
 from monitoring import predictions
 

@@ -33,7 +33,7 @@ from eventing.errors import RetryLater
 from functions.predictor.admission import Gone
 
 if TYPE_CHECKING:
-    from functions.predictor.catalog import Query
+    from functions.predictor.query import Query
     from functions.tensors import Array
 
 Outputs = dict[str, "Array"]

@@ -26,10 +26,12 @@ from eventing.errors import Rejected, RetryLater
 from functions.predictor import answers
 from functions.predictor.admission import Places
 from functions.predictor.answers import JSON_CONTENT_TYPE, NOT_FOUND, PROBE, Answer, Environ, Refusal, json_answer
-from functions.predictor.catalog import STARTING_RETRY_S, Catalog, Prediction, Query, Served
+from functions.predictor.catalog import STARTING_RETRY_S, Catalog
 from functions.predictor.outbox import made
 from functions.predictor.protocols import v1, v2
+from functions.predictor.query import Prediction, Query
 from functions.predictor.reply_as import EVENT_HEADER
+from functions.predictor.served import Served
 from functions.predictor.wire import infer_request
 from monitoring import predictions
 

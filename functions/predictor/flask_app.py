@@ -16,8 +16,9 @@ from eventing.errors import Rejected, RetryLater
 from functions.predictor import cloudevents, statistics
 from functions.predictor.admission import Places
 from functions.predictor.answers import UNSUPPORTED, Answer, Environ, Refusal, refused
-from functions.predictor.catalog import Catalog, Served
+from functions.predictor.catalog import Catalog
 from functions.predictor.routes import Route, view
+from functions.predictor.served import Served
 from functions.predictor.wire.bodies import Bodies
 
 if TYPE_CHECKING:

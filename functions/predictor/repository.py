@@ -23,8 +23,9 @@ from eventing.errors import Rejected, RetryLater
 from eventing.files import AWAY_S
 from functions.predictor.admission import Admission, Turns
 from functions.predictor.answers import NOT_FOUND, UNSUPPORTED, Refusal
-from functions.predictor.catalog import UNLOADED, Catalog, Served, age
+from functions.predictor.catalog import UNLOADED, Catalog, age
 from functions.predictor.phases import Phases, Start
+from functions.predictor.served import Served
 from functions.predictor.settings import CONTROL, Settings, Wanted
 from functions.predictor.statistics import PREDICTIONS, Statistics
 from functions.store import Store

@@ -14,6 +14,11 @@ from headrace import status as of_status
 from headrace.commands import options
 from headrace.screen import Output
 
+SCALE_COLUMNS = (
+    "REVISION", "TRAFFIC %", "DESIRED", "ACTUAL", "READY", "MODE", "STABLE", "PANIC", "TARGET", "EXCESS BURST",
+    "REASON",
+)  # fmt: skip
+
 
 def up(
     context: typer.Context,
@@ -78,6 +83,8 @@ def status(context: typer.Context, output: options.Json = Output.text) -> None:
 
     Services, broker, triggers, sinks; pods and why so many; trainings. Exit status 1 when a part is not ready.
 
+    Of a revision: averages over the stable and the panic window, target per pod, excess burst capacity.
+
     Example: headrace status
     """
     report = of_status.report(options.place(context))
@@ -121,8 +128,13 @@ def _show(report: of_status.Report) -> None:
     screen.table(["KIND", "NAME", "READY", "REASON"], [[p.kind, p.name, p.ready, p.reason] for p in report.parts])
     if report.scales:
         screen.say("")
-        rows = [[s.revision, s.traffic, s.desired, s.actual, s.reason] for s in report.scales]
-        screen.table(["REVISION", "TRAFFIC %", "DESIRED", "ACTUAL", "REASON"], rows)
+        screen.table(SCALE_COLUMNS, [_scale(s) for s in report.scales])
     if report.jobs:
         screen.say("")
         screen.table(["JOB", "STATE", "REASON"], [[j.name, j.state, j.reason] for j in report.jobs])
+
+
+def _scale(scale: of_status.Scale) -> list[object]:
+    averages = [None if v is None else f"{v:.4g}" for v in (scale.stable, scale.panic, scale.target)]
+    counts = [scale.revision, scale.traffic, scale.desired, scale.actual, scale.ready]
+    return [*counts, scale.mode, *averages, scale.excess_burst_capacity, scale.reason]

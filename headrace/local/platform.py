@@ -27,7 +27,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import prometheus_client
@@ -44,6 +44,7 @@ from headrace.local.controllers.reconciler import Reconciler
 from headrace.local.events.broker import Broker
 from headrace.local.events.job_sink import JobSinks
 from headrace.local.gateway.gateway import Gateway
+from headrace.local.gateway.request_journal import RequestJournal
 from headrace.local.gateway.scaler import Scaler
 from headrace.local.gateway.streams import Streams
 from headrace.local.http2.doorway import Doorway
@@ -54,6 +55,7 @@ log = logging.getLogger("headrace.platform")
 
 FIELD_MANAGER = "headrace"
 STOP_S = 15.0  # for requests in flight and processes, before the rest is killed
+REQUEST_JOURNAL_MIB = 256  # about 1.5 million requests
 API_PATHS = ("/api", "/apis", "/openapi", "/version", "/healthz", "/readyz", "/livez")
 # The rooms in the order in which a cluster would want them: the namespace first, what is subscribed before the
 # Triggers.
@@ -61,6 +63,13 @@ ROOMS = ("knative", "functions", "trainers", "eventing")
 TEMPLATES = frozenset({"predictor.yaml", "predictor-grpc.yaml"})  # named after a model, never applied as they are
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Part(Protocol):
+    """One stand-in: started in order, stopped in the opposite one."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,8 @@ class Settings:
     """Image repository to the Python interpreter that stands for it; others run on this process's own."""
     values: Mapping[str, str] = field(default_factory=dict)
     """Keys of the ConfigMap `headrace` beside the place's own, e.g. HEADRACE_CANARY_S."""
+    request_journal_mib: int = REQUEST_JOURNAL_MIB
+    """MiB that the gateway's journal of requests may take in the home; 0 keeps none."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -82,11 +93,15 @@ class Settings:
         port = environ.get("HEADRACE_PORT", str(config.DEFAULT_PORT))
         if not port.isdecimal() or int(port) > 65535:
             raise Misconfigured("HEADRACE_PORT", port, "a port number, 0 to 65535")
+        journal_mib = environ.get("HEADRACE_REQUEST_JOURNAL_MIB", str(REQUEST_JOURNAL_MIB))
+        if not journal_mib.isdecimal():
+            raise Misconfigured("HEADRACE_REQUEST_JOURNAL_MIB", journal_mib, "whole MiB, 0 for no journal")
         return cls(
             home=config.Config.from_environment(environ).home,
             port=int(port),
             images=_pairs("HEADRACE_IMAGES", environ.get("HEADRACE_IMAGES", "")),
             values=_pairs("HEADRACE_VALUES", environ.get("HEADRACE_VALUES", "")),
+            request_journal_mib=int(journal_mib),
         )
 
 
@@ -132,13 +147,15 @@ class Platform:
             self.objects, home=home, images=settings.images, environment={"KUBECONFIG": str(self.kubeconfig)}
         )
         self.reconciler = Reconciler(self.objects, self.processes, self.addresses)
-        self.gateway = Gateway(self.objects, self.processes.endpoints, registry=registry)
+        kept = settings.request_journal_mib * 2**20
+        self.request_journal = RequestJournal(self.objects, home, kept) if kept else None
+        self.gateway = Gateway(self.objects, self.processes.endpoints, registry=registry, journal=self.request_journal)
         self.streams = Streams(self.gateway)
         self.processes.subscribe(self.gateway.endpoints_changed)
         self.scaler = Scaler(self.objects, self.gateway, self.processes.endpoints, self.reconciler.scale)
         self.broker = Broker(self.objects, home / "events.db", self.addresses)
         self.job_sinks = JobSinks(self.objects, home, self.addresses)
-        self.api = KubernetesAPI(self.objects, self.token, self.processes.log_file)
+        self.api = KubernetesAPI(self.objects, self.token, self.processes.log_file, self.scaler.report)
         self.console = Console(self.objects, self._newest_events, (home / "store").as_uri(), registry)
 
     async def serve(self) -> None:
@@ -146,7 +163,8 @@ class Platform:
         server = web.Server(self.door)
         runner = web.ServerRunner(server, handle_signals=False, access_log=None)
         await runner.setup()
-        parts = (
+        parts: tuple[Part, ...] = (
+            *((self.request_journal,) if self.request_journal else ()),
             self.api,
             self.processes,
             self.reconciler,

@@ -41,6 +41,7 @@ BENCHES = (
     Bench("sessions", "onnxruntime's settings", "What each brings, against the settings that are served."),
     Bench("swaps", "Revisions replaced under load", "Through the gateway of `headrace up`, a new one every 4 s."),
     Bench("overload", "More than it can do", "An open loop at 2 and 4 times the capacity, over HTTP and by events."),
+    Bench("journal", "What the journal of requests costs", "The gateway with it and without, in turns."),
     Bench("tune", "A day of traffic, simulated", "100 requests a second at the peak; 200 settings."),
     Bench("idle", "The platform while nobody asks", "`headrace up`, every function at zero."),
     Bench("loop", "What the loop adds to a training", "From the dropped file to the package, against a bare process."),
@@ -88,7 +89,7 @@ def page(sections: Mapping[str, str]) -> str:
         f"Machine: {machine()}.\n"
         f"Versions: {versions()}.\n\n"
     )
-    return head + "".join(sections[b.title] for b in BENCHES if b.title in sections).rstrip() + "\n"
+    return head + "\n\n".join(sections[b.title].strip() for b in BENCHES if b.title in sections) + "\n"
 
 
 def main() -> int:

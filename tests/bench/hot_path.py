@@ -21,10 +21,10 @@ import numpy as np
 
 from functions.predictor.answers import parse
 from functions.predictor.app import App
-from functions.predictor.catalog import Served
 from functions.predictor.phases import Start
 from functions.predictor.process import Process
 from functions.predictor.protocols import v1, v2
+from functions.predictor.served import Served
 from functions.predictor.settings import Settings
 from functions.predictor.wire import binary, infer_request
 from functions.predictor.wire.bodies import Bodies

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from functions import tensors
 from functions.package import Signature, TensorSpec
 from functions.predictor.answers import UNSUPPORTED, Refusal, misfit
-from functions.predictor.catalog import Prediction, Query, Served
 from functions.predictor.grpc_server.open_inference_pb2 import (
     InferParameter,
     InferTensorContents,
     ModelInferRequest,
     ModelInferResponse,
 )
+from functions.predictor.query import Prediction, Query
+from functions.predictor.served import Served
 from functions.predictor.wire import binary, infer_request
 from functions.tensors import Array
 

@@ -19,9 +19,10 @@ from eventing.errors import Rejected, RetryLater
 from functions.predictor import answers
 from functions.predictor.admission import Places
 from functions.predictor.answers import Refusal
-from functions.predictor.catalog import Catalog, Served
+from functions.predictor.catalog import Catalog
 from functions.predictor.grpc_server import descriptions
 from functions.predictor.grpc_server import open_inference_pb2 as v2
+from functions.predictor.served import Served
 from monitoring import predictions
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import Any
 
 from eventing import contract
 from functions.package import Signature
-from functions.predictor.catalog import Served
 from functions.predictor.openapi import schemas
 from functions.predictor.openapi.schemas import Schema
+from functions.predictor.served import Served
 from functions.predictor.wire import examples
 
 JSON = "application/json"

@@ -13,8 +13,9 @@ import orjson
 
 from eventing import contract, sender
 from eventing.errors import Rejected
-from functions.predictor.catalog import Prediction, Served
 from functions.predictor.protocols import v1
+from functions.predictor.query import Prediction
+from functions.predictor.served import Served
 from functions.predictor.wire import examples
 from functions.tensors import Array
 

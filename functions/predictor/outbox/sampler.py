@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 from eventing.errors import Rejected, RetryLater
-from functions.predictor.catalog import Prediction, Served
 from functions.predictor.outbox.post import Post
+from functions.predictor.query import Prediction
+from functions.predictor.served import Served
 from functions.predictor.settings import Settings
 from monitoring import predictions
 

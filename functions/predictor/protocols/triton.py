@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from functions import tensors
 from functions.predictor.answers import BAD_REQUEST, UNSUPPORTED, Answer, Refusal, json_answer, parse
-from functions.predictor.catalog import Catalog, Served
+from functions.predictor.catalog import Catalog
 from functions.predictor.protocols.v2 import PLATFORM
 from functions.predictor.routes import Route
+from functions.predictor.served import Served
 
 if TYPE_CHECKING:
     from functions.package import TensorSpec

@@ -34,9 +34,11 @@ from functions.predictor.answers import (
     misfit,
     parse,
 )
-from functions.predictor.catalog import Catalog, Entry, Prediction, Query, Served
+from functions.predictor.catalog import Catalog, Entry
+from functions.predictor.query import Prediction, Query
 from functions.predictor.reply_as import EVENT_HEADER, EVENT_KEY
 from functions.predictor.routes import Route
+from functions.predictor.served import Served
 from functions.predictor.wire import examples, rows, tokens
 from functions.predictor.wire.plans import per_signature
 from functions.tensors import Array

@@ -24,9 +24,11 @@ from functions.predictor.answers import (
     json_answer,
     parse,
 )
-from functions.predictor.catalog import Catalog, Prediction, Served
+from functions.predictor.catalog import Catalog
+from functions.predictor.query import Prediction
 from functions.predictor.reply_as import EVENT_HEADER, EVENT_KEY
 from functions.predictor.routes import Route
+from functions.predictor.served import Served
 from functions.predictor.wire import binary, infer_request
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")  # by Triton's names

@@ -17,7 +17,8 @@ import orjson
 from functions import tensors
 from functions.package import Signature
 from functions.predictor.answers import PROBE, UNSUPPORTED, Answer, Environ, Refusal, misfit, parse
-from functions.predictor.catalog import Prediction, Query, Served
+from functions.predictor.query import Prediction, Query
+from functions.predictor.served import Served
 from functions.predictor.wire import rows, tokens
 
 PROBABILITIES = "probabilities"  # the output with a score for each class, one column each

@@ -14,7 +14,7 @@ from typing import Any
 from functions import tensors
 from functions.package import Signature, TensorSpec
 from functions.predictor.answers import BAD_REQUEST, UNSUPPORTED, Refusal, misfit
-from functions.predictor.catalog import Query
+from functions.predictor.query import Query
 from functions.predictor.wire import binary
 from functions.predictor.wire.plans import per_signature
 from functions.tensors import Array

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from headrace.local.api import revision_admission
 from headrace.local.api.schema import Fault
@@ -22,7 +23,8 @@ DNS_1123_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z
 DNS_1035_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 QUALIFIED_NAME = re.compile(r"([a-z0-9.-]+/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
-EVENT_ATTRIBUTE = re.compile(r"[a-z0-9]+")
+EVENT_ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
+URI_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 ISO_8601_DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 
 DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql")
@@ -43,7 +45,8 @@ def knative_faults(new: Object, old: Object | None) -> list[str]:
     if kind == "Trigger":
         return [*_trigger(new, old), *_delivery(spec.get("delivery"))]
     if kind == "Broker":
-        return list(_delivery(spec.get("delivery")))
+        config = spec.get("config")
+        return [*(_reference(config, "spec.config") if config is not None else ()), *_delivery(spec.get("delivery"))]
     if kind == "ContainerSource":
         return list(_destination(spec.get("sink"), "spec.sink"))
     if kind == "JobSink" and "job" not in spec:
@@ -194,6 +197,10 @@ def _trigger(new: Object, old: Object | None) -> Iterator[str]:
     spec = new["spec"]
     if old and old["spec"].get("broker") != spec.get("broker"):
         yield "Immutable fields changed (-old +new): broker, spec"
+    if spec.get("broker") and "brokerRef" in spec:
+        yield "expected exactly one, got both: spec.broker, spec.brokerRef"
+    elif not spec.get("broker") and "brokerRef" not in spec:
+        yield "missing field(s): spec.broker"
     yield from _destination(spec["subscriber"], "spec.subscriber")
     for attribute in (spec.get("filter") or {}).get("attributes") or {}:
         if not EVENT_ATTRIBUTE.fullmatch(attribute):
@@ -224,8 +231,28 @@ def _filters(filters: Sequence[Mapping[str, Any]], path: str) -> Iterator[str]:
 
 def _destination(destination: Mapping[str, Any] | None, path: str) -> Iterator[str]:
     destination = destination or {}
-    if not destination.get("ref") and not destination.get("uri"):
+    reference, uri = destination.get("ref"), destination.get("uri")
+    if reference is None and uri is None:
         yield f"expected at least one, got none: {path}.ref, {path}.uri"
+        return
+    absolute = uri is not None and URI_SCHEME.match(uri) is not None
+    if reference is None:
+        if not absolute or not urlsplit(uri).netloc:
+            why = "Relative URI is not allowed when Ref and [apiVersion, kind, name] is absent"
+            yield f"invalid value: {uri}, {why}: {path}.uri"
+    elif absolute:
+        yield f"Absolute URI is not allowed when Ref or [apiVersion, kind, name] is present: {path}.ref, {path}.uri"
+    elif uri is None:
+        yield from _reference(reference, f"{path}.ref")
+
+
+def _reference(reference: Mapping[str, Any], path: str) -> Iterator[str]:
+    for field in ("name", "apiVersion", "kind"):
+        if not reference.get(field):
+            yield f"missing field(s): {path}.{field}"
+    if reference.get("group"):
+        why = "feature kreference-group of ConfigMap config-features is off, as it is by default"
+        yield f"must not set the field(s) while {why}: {path}.group"
 
 
 def _delivery(delivery: Mapping[str, Any] | None) -> Iterator[str]:
@@ -234,5 +261,8 @@ def _delivery(delivery: Mapping[str, Any] | None) -> Iterator[str]:
         value = delivery.get(field)
         if value is not None and not ISO_8601_DURATION.fullmatch(value):
             yield f"invalid value: {value}, expected an ISO 8601 duration such as PT2S: spec.delivery.{field}"
+    timeout = delivery.get("timeout")
+    if timeout is not None and ISO_8601_DURATION.fullmatch(timeout) and not re.search("[1-9]", timeout):
+        yield f"invalid value: {timeout}, expected more than nothing: spec.delivery.timeout"
     if "deadLetterSink" in delivery:
         yield from _destination(delivery["deadLetterSink"], "spec.delivery.deadLetterSink")

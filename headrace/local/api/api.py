@@ -48,6 +48,7 @@ class KubernetesAPI:
     """The API over `objects`.
 
     token: what every request but a few harmless ones must bear. read_log: where a pod's log is, None when it has none.
+    read_decision: the autoscaler's last decision about a revision, None before it has taken it up.
     admit: faults beyond those of schema and kind, as sentences; those of the autoscaling annotations unless given.
     """
 
@@ -56,12 +57,14 @@ class KubernetesAPI:
         objects: Objects,
         token: str,
         read_log: Callable[[str, str], Path | None],
+        read_decision: Callable[[str, str], Object | None] = lambda namespace, revision: None,
         admit: Admit | None = autoscaling_annotations.admit,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._objects = objects
         self._token = token
         self._read_log = read_log
+        self._read_decision = read_decision
         self._clock = clock
         self._writes = Writes(objects, admit, clock)
         self._stopping = asyncio.Event()
@@ -152,8 +155,13 @@ class KubernetesAPI:
             self._get(target)
             path = self._read_log(target.namespace or "", target.name or "")
             return await watching.follow_log(request, self._objects, target, path, self._stopping)
+        if method == "GET" and target.subresource == "decision":
+            self._get(target)
+            return _json(self._read_decision(target.namespace or "", target.name or "") or {})
         if method == "GET":
             return await self._read(request, target)
+        if target.subresource in target.kind.subresources:
+            raise _not_allowed()
         body = await request.read()
         if method == "DELETE" and target.subresource is None:
             return self._delete(request, target, body)
@@ -168,7 +176,7 @@ class KubernetesAPI:
             options = _options(request, apply=content_type == openapi.APPLY_PATCH)
             obj, created = self._writes.patch(target, content_type, body, options)
             return self._show(request, target, obj, options, 201 if created else 200)
-        raise ObjectError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        raise _not_allowed()
 
     async def _read(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         query = request.query
@@ -297,6 +305,10 @@ def _is_loopback(host: str) -> bool:
 
 def _nowhere() -> NotFound:
     return NotFound("the server could not find the requested resource")
+
+
+def _not_allowed() -> ObjectError:
+    return ObjectError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
 
 def _json(value: Any, status: int = 200, content_type: str = "application/json") -> web.Response:

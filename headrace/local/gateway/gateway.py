@@ -20,7 +20,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -30,6 +30,7 @@ from aiohttp import web
 from headrace.local.gateway import proxy, routing
 from headrace.local.gateway.answered import Answered
 from headrace.local.gateway.proxy import Broken, NotSent, Proxy
+from headrace.local.gateway.request_journal import RequestJournal
 from headrace.local.gateway.request_metrics import RequestMetrics
 from headrace.local.gateway.revision_queue import Traffic, Unavailable
 from headrace.local.gateway.revisions import Counted, Endpoints, Refusal, Revision, Revisions
@@ -52,7 +53,7 @@ class Gateway:
     """The reverse proxy of one platform.
 
     endpoints: a revision's ready pods, by namespace and name. registry: where the request metrics are to be seen, None
-    for nowhere. clock: monotonic seconds.
+    for nowhere. journal: where each request is noted, None for nowhere. clock: monotonic seconds.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Gateway:
         endpoints: Endpoints,
         *,
         registry: prometheus_client.CollectorRegistry | None = None,
+        journal: RequestJournal | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects = objects
@@ -70,7 +72,7 @@ class Gateway:
         if registry is not None:
             registry.register(metrics)
         self._services = TrafficTable(objects)
-        self._revisions = Revisions(objects, endpoints, metrics, clock)
+        self._revisions = Revisions(objects, endpoints, metrics, clock, journal)
         self._in_flight: dict[asyncio.Task[object], web.BaseRequest] = {}
         self._gone: set[asyncio.Task[object]] = set()
         self._unsubscribe: Callable[[], None] = _nothing
@@ -99,12 +101,14 @@ class Gateway:
     # ------------------------------------------------------------------ what the autoscaler asks
 
     def on_demand(self, callback: Callable[[str, str], None]) -> None:
-        """Call `callback(namespace, revision)` when a request meets a revision without a ready pod."""
+        """Call `callback(namespace, revision)` when a request meets a revision without a ready pod, or one that
+        nobody else asks just now.
+        """
         self._revisions.demand = callback
 
     def observe(self, namespace: str, revision: str) -> Traffic:
         """The revision's traffic since it was last asked for."""
-        return self._revisions.queue(namespace, revision).look()
+        return self._revisions.observe(namespace, revision)
 
     def in_flight(self, namespace: str, revision: str) -> int:
         """Requests in flight or waiting now."""
@@ -120,9 +124,9 @@ class Gateway:
         """Counts a request of `revision` while it is in flight."""
         return self._revisions.counted(revision)
 
-    def wake(self, revision: Revision) -> None:
-        """It has no ready pod, and a request. Raises Unavailable where it will not get one."""
-        self._revisions.wake(revision)
+    async def place(self, revision: Revision, counted: Counted, refused: Collection[Endpoint]) -> Endpoint:
+        """The pod that is to answer, once it has a place. Raises Unavailable where none will come."""
+        return await self._revisions.place(revision, counted, refused)
 
     # ------------------------------------------------------------------ requests
 
@@ -176,7 +180,13 @@ class Gateway:
             self._sweeper = asyncio.create_task(self._sweep(), name="gateway: clients gone")
         try:
             with self._revisions.counted(revision) as counted:
-                response = await self._ask(request, address, revision)
+                try:
+                    response = await self._ask(request, address, revision, counted)
+                except ConnectionResetError:
+                    raise
+                except Exception:
+                    counted.code = 500  # what the server makes of it: a fault of ours is not the client's doing
+                    raise
                 counted.code = response.status
                 return response
         except ConnectionResetError as e:
@@ -186,10 +196,12 @@ class Gateway:
             del self._in_flight[task]
             self._gone.discard(task)
 
-    async def _ask(self, request: web.BaseRequest, address: Address, revision: Revision) -> web.StreamResponse:
+    async def _ask(
+        self, request: web.BaseRequest, address: Address, revision: Revision, counted: Counted
+    ) -> web.StreamResponse:
         try:
             async with asyncio.timeout(revision.timeout_s) as deadline:
-                return await self._try_pods(request, address, revision, deadline)
+                return await self._try_pods(request, address, revision, counted, deadline)
         except Unavailable as e:
             return _error(503, f"revision {revision.name!r}: {e}", after_s=e.after_s)
         except (NotSent, Broken) as e:
@@ -201,7 +213,12 @@ class Gateway:
             return _error(504, f"revision {revision.name!r}: {revision.timeout_s:g} s (timeoutSeconds) over, {waited}")
 
     async def _try_pods(
-        self, request: web.BaseRequest, address: Address, revision: Revision, deadline: asyncio.Timeout
+        self,
+        request: web.BaseRequest,
+        address: Address,
+        revision: Revision,
+        counted: Counted,
+        deadline: asyncio.Timeout,
     ) -> web.StreamResponse:
         queue = revision.queue
         headers = proxy.request_headers(request, address.prefix)
@@ -215,9 +232,7 @@ class Gateway:
         refused: set[Endpoint] = set()
         for attempt in range(1, MAX_TRIES + 1):
             arrived, cold = self._clock(), not queue.pods
-            if cold:
-                self._revisions.wake(revision)
-            endpoint = await queue.acquire(refused)
+            endpoint = await self._revisions.place(revision, counted, refused)
             answered = Answered(deadline, queue.activation if cold else None, arrived, self._clock)
             try:
                 if upgrade:
@@ -234,6 +249,7 @@ class Gateway:
             if refused.issuperset(queue.pods):
                 # All of them are on their way out; that takes a moment to be noticed, and their successors another.
                 await asyncio.sleep(REFUSED_S * attempt)
+                counted.queued_s += REFUSED_S * attempt
                 refused.clear()
         raise AssertionError("the last attempt returns or raises")
 

@@ -36,14 +36,20 @@ class Unavailable(HeadraceError):
 class Traffic:
     """A revision's requests since the last look.
 
-    concurrency: in flight on average over that time, waiting ones included. requests_per_s: arrivals. in_flight,
-    waiting: now. All of it is counted once, here: nothing came through another activator (`proxied` is 0).
+    concurrency: in flight on average over that time, waiting ones included. concurrency_since_first: over the time
+    since its first request only, where there was none in flight when it began; what an activator counts. arrived:
+    requests that came, requests_per_s: of them per second. in_flight, waiting: now. Each request is counted once.
     """
 
     concurrency: float
+    concurrency_since_first: float
+    arrived: int
     requests_per_s: float
     in_flight: int
     waiting: int
+
+
+NO_TRAFFIC = Traffic(0.0, 0.0, 0, 0.0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -83,7 +89,7 @@ class RevisionQueue:
         self._turn = 0
         self._arrived = 0
         self._area = 0.0  # requests x seconds since the last look
-        self._changed = self._looked = clock()
+        self._changed = self._looked = self._first = clock()
 
     @property
     def pods(self) -> Collection[Endpoint]:
@@ -101,8 +107,10 @@ class RevisionQueue:
 
     def enter(self) -> None:
         """A request arrived; it counts as in flight until `leave`."""
-        self._arrived += 1
         self._count(1)
+        if self._arrived == 0 and self.in_flight == 1 and self._area == 0.0:
+            self._first = self._changed
+        self._arrived += 1
 
     def leave(self) -> None:
         self._count(-1)
@@ -166,9 +174,11 @@ class RevisionQueue:
         """The traffic since the last look, which this one becomes."""
         self._count(0)
         now = self._changed
-        seconds = now - self._looked
+        seconds, since_first = now - self._looked, now - max(self._looked, self._first)
         traffic = Traffic(
             concurrency=self._area / seconds if seconds > 0 else float(self.in_flight),
+            concurrency_since_first=self._area / since_first if since_first > 0 else float(self.in_flight),
+            arrived=self._arrived,
             requests_per_s=self._arrived / seconds if seconds > 0 else 0.0,
             in_flight=self.in_flight,
             waiting=len(self._waiting),

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventing.errors import HeadraceError
+from headrace.local.gateway.request_journal import RequestJournal
 from headrace.local.gateway.request_metrics import RequestMetrics, RevisionRequests
-from headrace.local.gateway.revision_queue import RevisionQueue, Unavailable
+from headrace.local.gateway.revision_queue import NO_TRAFFIC, RevisionQueue, Traffic, Unavailable
 from headrace.local.gateway.traffic_table import ready_condition, why_not_ready
 from headrace.local.objects.objects import ADDED, DELETED, Change, Object, Objects
 
 if TYPE_CHECKING:
     from headrace.local.pods.process import Endpoint
-
-log = logging.getLogger(__name__)
 
 TIMEOUT_S = 300  # Knative's default for timeoutSeconds: from the request's arrival to the start of its answer
 CLIENT_GONE = 499  # nginx's code for a client that left; nobody reads it but the metrics
@@ -55,31 +53,46 @@ class Revision:
 
 
 class Counted:
-    """A request while it is in flight. code: what it is counted under when it ends."""
+    """A request while it is in flight.
 
-    __slots__ = ("code",)
+    code: what it is counted under when it ends. queued_s: how long it waited for a pod with a place for it. cold: no
+    pod was ready when it came.
+    """
+
+    __slots__ = ("code", "cold", "queued_s")
 
     def __init__(self) -> None:
         self.code = CLIENT_GONE
+        self.queued_s = 0.0
+        self.cold = False
 
 
 class Revisions:
     """All revisions that somebody has asked for.
 
-    endpoints: a revision's ready pods, by namespace and name. clock: monotonic seconds.
+    endpoints: a revision's ready pods, by namespace and name. clock: monotonic seconds. journal: where each request is
+    noted, None for nowhere.
     """
 
     def __init__(
-        self, objects: Objects, endpoints: Endpoints, metrics: RequestMetrics, clock: Callable[[], float]
+        self,
+        objects: Objects,
+        endpoints: Endpoints,
+        metrics: RequestMetrics,
+        clock: Callable[[], float],
+        journal: RequestJournal | None = None,
     ) -> None:
         self._objects = objects
         self._endpoints = endpoints
         self._metrics = metrics
         self._clock = clock
+        self.journal = journal
         self._revisions: dict[tuple[str, str], Revision] = {}
         self._queues: dict[tuple[str, str], RevisionQueue] = {}
         self.demand: Callable[[str, str], None] = _nobody
-        """Called with namespace and name of a revision that a request met without a ready pod."""
+        """Called with namespace and name of a revision that a request met without a ready pod, or that nobody else
+        asks just now.
+        """
 
     def find(self, namespace: str, name: str) -> Revision | None:
         """The revision, None where there is no such one."""
@@ -111,6 +124,11 @@ class Revisions:
             queue.set_endpoints(self._endpoints(*key))
         return queue
 
+    def observe(self, namespace: str, name: str) -> Traffic:
+        """Its traffic since it was last asked for; what was deleted has none, and must not come back by that."""
+        queue = self._queues.get((namespace, name))
+        return queue.look() if queue else NO_TRAFFIC
+
     def in_flight(self, namespace: str, name: str) -> int:
         """Requests in flight or waiting now."""
         queue = self._queues.get((namespace, name))
@@ -125,28 +143,49 @@ class Revisions:
     @contextlib.contextmanager
     def counted(self, revision: Revision) -> Iterator[Counted]:
         """Counts a request of `revision`, from its arrival to the end of its answer."""
-        began, counted = time.perf_counter(), Counted()
-        revision.queue.enter()
+        at_s, began, counted = time.time(), self._clock(), Counted()
+        queue = revision.queue
+        queue.enter()
         revision.metrics.depth += 1
+        if queue.in_flight == 1 and queue.pods:  # without pods it is called from `wake`
+            self.demand(revision.namespace, revision.name)
         try:
             yield counted
         finally:
-            revision.queue.leave()
+            queue.leave()
             revision.metrics.depth -= 1
-            revision.metrics.count(counted.code, time.perf_counter() - began)
+            seconds = self._clock() - began
+            revision.metrics.count(counted.code, seconds)
+            if self.journal is not None:
+                of = (at_s, revision.namespace, revision.name)
+                self.journal.add((*of, seconds, counted.queued_s, counted.cold, counted.code))
 
-    def wake(self, revision: Revision) -> None:
+    async def place(self, revision: Revision, counted: Counted, refused: Collection[Endpoint]) -> Endpoint:
+        """The pod that is to answer, once it has a place; give it back with the queue's `release`.
+
+        refused: pods that have just refused this request. Raises Unavailable where none will come.
+        """
+        arrived = self._clock()
+        try:
+            if not revision.queue.pods:
+                counted.cold |= self._wake(revision)
+            return await revision.queue.acquire(refused)
+        finally:
+            counted.queued_s += self._clock() - arrived
+
+    def _wake(self, revision: Revision) -> bool:
         """It has no ready pod: look again, call the autoscaler, and tell at once what is known to be hopeless.
 
-        Raises Unavailable for what is.
+        Whether a pod is still to be waited for. Raises Unavailable for what is hopeless.
         """
         revision.queue.set_endpoints(self._endpoints(revision.namespace, revision.name))
         if revision.queue.pods:
-            return
+            return False
         self.demand(revision.namespace, revision.name)
         if revision.failure is not None:
             # Called all the same: what failed for lack of something may find it now.
             raise Unavailable(revision.failure, after_s=5)
+        return True
 
     # ------------------------------------------------------------------ what the objects tell
 
@@ -197,4 +236,4 @@ def _failure(revision: Object) -> str | None:
 
 
 def _nobody(namespace: str, revision: str) -> None:
-    log.warning("a request waits for revision %s/%s, and no autoscaler is there", namespace, revision)
+    return None

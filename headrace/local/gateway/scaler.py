@@ -1,12 +1,13 @@
 """The laptop's autoscaler: reads each revision's traffic every second, decides every two, and says how many pods there
 are to be.
 
-The decisions are `knative.autoscaler`'s, which are Knative's; here are the clock, the gateway's figures and the
-PodAutoscaler's status. Between a revision at zero and its next request nothing runs: the first request that waits wakes
-the loop.
+The decisions are `knative.autoscaler`'s, which are Knative's, and `Meter` says what they rest on; here are the clock
+and, in place of a ServerlessService, whether the activator is in a revision's path. Between a revision at zero and its
+next request nothing runs: the first request wakes the loop.
 
 Source: knative/serving pkg/autoscaler/scaling/multiscaler.go (ticks and the poke),
-pkg/reconciler/autoscaling/kpa/kpa.go (status).
+pkg/reconciler/autoscaling/kpa/kpa.go (when the activator is in the path), networking's
+serverlessservice_lifecycle.go (ProxyFor).
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from eventing.errors import Misconfigured
+from headrace.local.gateway import pod_autoscaler
+from headrace.local.gateway.meter import Meter
+from headrace.local.gateway.pod_autoscaler import KIND, Wanted
 from headrace.local.gateway.revision_queue import Traffic
-from headrace.local.objects.objects import ADDED, DELETED, Change, Object, Objects, set_condition
+from headrace.local.objects.objects import ADDED, DELETED, Change, Object, Objects
 from knative import autoscaler
 from knative.autoscaler import Config, Decision, Life, Observation, Plan, Scrape, Spec, State
-from knative.literals import nanoseconds
+from knative.literals import SECOND, nanoseconds
 
 if TYPE_CHECKING:
     from headrace.local.pods.process import Endpoint
@@ -34,8 +37,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONFIG_NAMESPACE, CONFIG_NAME = "knative-serving", "config-autoscaler"
-KIND = "PodAutoscaler"
-REASON_ANNOTATION = "headrace.dev/decision"  # in status.annotations: the last change's reason, in words
+TICK_S = autoscaler.SCRAPE_INTERVAL_S
+# A look at the traffic belongs to the middle of a second of the clock, so that each bucket of a window gets one and no
+# jitter gives it two.
+PHASE_S = 0.5
 
 Key = tuple[str, str]
 
@@ -52,34 +57,41 @@ class Gateway(Protocol):
 class _Scaled:
     """One revision's autoscaler.
 
-    wish: the last valid decision's pods; set_to: the pods last asked for; ready: those last seen. None before the
-    first.
+    wish: the last valid decision's pods, before bounds; set_to: the pods last asked for; ready: those last seen. None
+    before the first. proxied_since_s: since when the activator is in the path, None while it is not. slot: of the last
+    regular decision, in decision intervals. excess: the last valid decision's excess burst capacity.
     """
 
     key: Key
-    annotations: Mapping[str, str]
-    container_concurrency: int
-    reachable: bool
+    wanted: Wanted
     state: State
     life: Life
+    proxied_since_s: float | None
+    meter: Meter = field(default_factory=Meter)
     wish: int | None = None
     set_to: int | None = None
     ready: int | None = None
+    excess: float | None = None
     decision: Decision | None = None
     plan: Plan | None = None
     decided_s: float = -math.inf
+    slot: int = -1
 
     @property
     def spec(self) -> Spec:
         return self.state.spec
+
+    @property
+    def proxied(self) -> bool:
+        return self.proxied_since_s is not None
 
 
 class Scaler:
     """The autoscaler of one platform.
 
     endpoints: a revision's ready pods. scale: called with namespace, revision and the pods there are to be. clock:
-    seconds since the epoch. overrides: keys of `config-autoscaler` that hold where the ConfigMap is silent; Knative's
-    own defaults otherwise.
+    seconds since the epoch, `steady_clock` unless given. overrides: keys of `config-autoscaler` that hold where the
+    ConfigMap is silent; Knative's own defaults otherwise.
     """
 
     def __init__(
@@ -89,18 +101,19 @@ class Scaler:
         endpoints: Callable[[str, str], tuple[Endpoint, ...]],
         scale: Callable[[str, str, int], None],
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         overrides: Mapping[str, str] | None = None,
     ) -> None:
         self._objects = objects
         self._gateway = gateway
         self._endpoints = endpoints
         self._scale = scale
-        self._clock = clock
+        self._clock = clock or steady_clock()
         self._overrides = dict(overrides or {})
         self._config = Config.from_map(self._overrides)
         self._scaled: dict[Key, _Scaled] = {}
         self._demanded: set[Key] = set()
+        self._unsettled: set[Key] = set()
         self._due_s = -math.inf
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -123,10 +136,13 @@ class Scaler:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    def explain(self, namespace: str, revision: str) -> tuple[Decision | None, Plan | None]:
-        """The last decision about a revision and what was done about it, with their reasons; None before the first."""
+    def report(self, namespace: str, revision: str) -> Object | None:
+        """The last decision about a revision and what was done about it, for people; None where it is not known."""
         scaled = self._scaled.get((namespace, revision))
-        return (scaled.decision, scaled.plan) if scaled else (None, None)
+        if scaled is None:
+            return None
+        ready = len(self._endpoints(*scaled.key))
+        return pod_autoscaler.report(scaled.spec, scaled.decision, scaled.plan, ready, scaled.proxied, scaled.decided_s)
 
     # ------------------------------------------------------------------ the clock
 
@@ -134,6 +150,9 @@ class Scaler:
         while True:
             if not any(self._is_busy(scaled) for scaled in self._scaled.values()):
                 await self._wake.wait()
+                # The clock goes on where it would have been: who woke it up is told of at once, the rest of the burst
+                # when its second is over.
+                self._due_s = math.floor(self._clock() + TICK_S - PHASE_S) + PHASE_S
             self._wake.clear()
             self.tick()
             with contextlib.suppress(TimeoutError):
@@ -151,40 +170,54 @@ class Scaler:
         )
 
     def tick(self) -> None:
-        """One look at every revision that is not at rest, and at those for which a request waits in vain.
+        """One look at every revision that is not at rest, and at those that were asked for or set otherwise.
 
         Traffic is read once in a second, decisions are made every second one; what is done about them may change at any
         time.
         """
         demanded, self._demanded = self._demanded, set()
+        unsettled, self._unsettled = self._unsettled, set()
         now = self._clock()
         due = now >= self._due_s
         if due:
-            # In the middle of the clock's seconds, so that each bucket of a window gets one scrape and no jitter gives
-            # it two.
-            self._due_s = math.floor(now) + 1.5
+            self._due_s = math.floor(now) + TICK_S + PHASE_S
         for scaled in list(self._scaled.values()):
-            poked = scaled.key in demanded
-            if not (poked or self._is_busy(scaled)):
-                continue
             try:
-                if due or poked:
-                    self._observe(scaled, now, poked=poked)
-                if poked or (due and now - scaled.decided_s >= autoscaler.DECISION_INTERVAL_S - 0.25):
+                poked = scaled.key in demanded and self._poke(scaled, now)
+                if not (poked or scaled.key in unsettled or self._is_busy(scaled)):
+                    continue
+                slot = int(now // autoscaler.DECISION_INTERVAL_S)
+                if due:
+                    self._observe(scaled, now)
+                if poked or (due and slot != scaled.slot):
                     self._decide(scaled, now)
+                if due:
+                    scaled.slot = slot
                 self._reconcile(scaled, now)
             except Exception:
                 # One revision's trouble must not leave the others without an autoscaler; the next second tries again.
                 log.exception("the autoscaler missed a tick of %s/%s", *scaled.key)
 
-    def _observe(self, scaled: _Scaled, now: float, *, poked: bool) -> None:
-        traffic = self._gateway.observe(*scaled.key)
-        # Poked: as in the activator's first report, the request that waits counts whole, however short its time has
-        # been.
-        least = float(max(1, traffic.in_flight)) if poked else 0.0
-        # Nothing is `proxied`: activator and queue-proxy are one here, and each request was counted once.
-        scrape = Scrape(now, max(traffic.concurrency, least), max(traffic.requests_per_s, least))
-        scaled.state = autoscaler.record(scaled.state, scrape)
+    def _poke(self, scaled: _Scaled, now: float) -> bool:
+        """Take the activator's word of a silent revision's first request; whether it calls for a decision at once.
+
+        Knative pokes an autoscaler that wants no pods, at each report of the activator; so does this for one that has
+        yet to decide, rather than have the request wait for its next turn.
+        """
+        scrape = scaled.meter.first_request(now)
+        if scrape is not None:
+            scaled.state = autoscaler.record(scaled.state, scrape)
+        return not scaled.wish
+
+    def _observe(self, scaled: _Scaled, now: float) -> None:
+        traffic, ready = self._gateway.observe(*scaled.key), len(self._endpoints(*scaled.key))
+        scraped = scaled.spec.target_burst_capacity != -1
+        scrape = scaled.meter.report(traffic, now, ready=ready, proxied=scaled.proxied, scraped=scraped)
+        if scrape is None and not scraped and scaled.state.stable.is_empty(math.floor(now)):
+            # Where no pod is ever scraped, silence is no lack of data: nobody asks.
+            scrape = Scrape(now, 0.0)
+        if scrape is not None:
+            scaled.state = autoscaler.record(scaled.state, scrape)
 
     def _decide(self, scaled: _Scaled, now: float) -> None:
         ready = len(self._endpoints(*scaled.key))
@@ -193,22 +226,36 @@ class Scaler:
         if decision.valid:
             if decision.desired != scaled.wish:
                 log.info("%s/%s: %s pods; %s", *scaled.key, decision.desired, decision.reason)
-            scaled.wish = decision.desired
+            scaled.wish, scaled.excess = decision.desired, decision.excess_burst_capacity
 
     def _reconcile(self, scaled: _Scaled, now: float) -> None:
         ready = len(self._endpoints(*scaled.key))
-        scaled.life, plan = autoscaler.reconcile(scaled.spec, scaled.life, scaled.wish, ready, now)
+        proxied_for_s = 0.0 if scaled.proxied_since_s is None else now - scaled.proxied_since_s
+        scaled.life, plan = autoscaler.reconcile(
+            scaled.spec, scaled.life, scaled.wish, ready, now, proxied_for_s=proxied_for_s
+        )
         scaled.plan, scaled.ready = plan, ready
+        # Without a ready pod all requests go through it, whatever the capacity.
+        if ready == 0 or plan.want <= 0 or not _excess_burst_capacity(scaled) > -1:
+            scaled.proxied_since_s = now if scaled.proxied_since_s is None else scaled.proxied_since_s
+        else:
+            scaled.proxied_since_s = None
         if plan.pods is not None and plan.pods != scaled.set_to:
             scaled.set_to = plan.pods
             self._scale(*scaled.key, plan.pods)
-        self._write_status(scaled, plan, ready, now)
+        obj = self._objects.get(KIND, *scaled.key)
+        if obj is not None:
+            reason = pod_autoscaler.why(scaled.decision, plan)
+            told = pod_autoscaler.told(obj, scaled.life, plan, ready, reason, now)
+            if told is not None:
+                self._objects.update(told, subresource="status")
 
     # ------------------------------------------------------------------ what the objects tell
 
     def _on_demand(self, namespace: str, revision: str) -> None:
         scaled = self._scaled.get((namespace, revision))
-        if scaled is not None and not scaled.set_to:  # otherwise pods are on their way, and each second looks anyway
+        # Otherwise pods are wanted already, or pods report for themselves, and each second looks anyway.
+        if scaled is not None and not scaled.wish and scaled.proxied:
             self._demanded.add(scaled.key)
             self._wake.set()
 
@@ -241,17 +288,17 @@ class Scaler:
     def _take_up(self, obj: Object) -> None:
         """A revision new to this run. At zero it stays at zero; else it gets the pods it had, or its initial scale."""
         now = self._clock()
-        annotations, concurrency, reachable = _settings(obj)
-        spec = autoscaler.resolve(annotations, self._config, concurrency, reachable)
+        wanted, life = Wanted.of(obj), pod_autoscaler.life_of(obj, now)
+        spec = self._spec(wanted)
         key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
-        status = obj.get("status") or {}
-        desired, life = status.get("desiredScale"), _life(status, now)
-        ready = len(self._endpoints(*key))
-        scaled = _Scaled(key, annotations, concurrency, reachable, autoscaler.start(spec, ready, now), life)
-        self._scaled[key] = scaled
+        desired = (obj.get("status") or {}).get("desiredScale")
+        # The activator is in the path of what is inactive, and of what has no pod yet.
+        proxied_since_s = life.since_ns / SECOND if life.active == "False" else now
+        state = autoscaler.start(spec, len(self._endpoints(*key)), now)
+        self._scaled[key] = scaled = _Scaled(key, wanted, state, life, proxied_since_s)
         if not isinstance(desired, int) or desired < 0:
             pods = autoscaler.first_pods(spec)
-        elif desired > 0 and not reachable:
+        elif desired > 0 and not wanted.reachable:
             # No route leads to it any more: a new run does not start what the last one was about to stop.
             pods, scaled.wish, scaled.life = 0, 0, Life("False", nanoseconds(now), True, *autoscaler.NO_TRAFFIC)
         else:
@@ -264,76 +311,36 @@ class Scaler:
         self._scale(*key, pods)
 
     def _update(self, scaled: _Scaled, obj: Object) -> None:
-        annotations, concurrency, reachable = _settings(obj)
-        seen = (scaled.annotations, scaled.container_concurrency, scaled.reachable)
-        if seen == (annotations, concurrency, reachable):
-            return  # our own status, mostly
-        scaled.annotations, scaled.container_concurrency, scaled.reachable = annotations, concurrency, reachable
-        self._respecify(scaled)
+        wanted = Wanted.of(obj)
+        if wanted != scaled.wanted:  # else it is our own status, mostly
+            scaled.wanted = wanted
+            self._respecify(scaled)
 
     def _respecify(self, scaled: _Scaled) -> None:
-        spec = autoscaler.resolve(scaled.annotations, self._config, scaled.container_concurrency, scaled.reachable)
-        scaled.state = autoscaler.respecified(scaled.state, spec, self._clock())
-        if spec.min_scale > (scaled.set_to or 0):
-            # At rest it would hear of its new minimum with the next request only.
-            scaled.wish = max(scaled.wish or 0, spec.min_scale)
-            self._wake.set()
+        """The settings have changed; what they mean for the pods that are wanted now is seen to at once, also of a
+        revision at rest.
+        """
+        scaled.state = autoscaler.respecified(scaled.state, self._spec(scaled.wanted), self._clock())
+        self._unsettled.add(scaled.key)
+        self._wake.set()
 
-    def _write_status(self, scaled: _Scaled, plan: Plan, ready: int, now: float) -> None:
-        """The PodAutoscaler's status, where anything but the figures within a reason has changed."""
-        obj = self._objects.get(KIND, *scaled.key)
-        if obj is None:
-            return
-        status: dict[str, Any] = obj.setdefault("status", {})
-        life = scaled.life
-        desired = status.get("desiredScale")
-        wanted = plan.want if plan.want >= 0 else (desired if desired is not None else -1)
-        initialized = "True" if life.initialized else "Unknown"
-        overall = "Unknown" if life.active == "True" and not life.initialized else life.active
-        before = (desired, status.get("actualScale"), status.get("observedGeneration"), *_conditions(status))
-        generation = obj["metadata"].get("generation")
-        if before == (wanted, ready, generation, life.active, overall, initialized):
-            return
-        status |= {"desiredScale": wanted, "actualScale": ready, "observedGeneration": generation}
-        at, reason = datetime.fromtimestamp(now, UTC), _why(scaled, plan)
-        set_condition(status, "Active", life.active, life.reason, life.message or reason, now=at)
-        set_condition(status, "Ready", overall, life.reason, life.message, now=at)
-        set_condition(status, "ScaleTargetInitialized", initialized, now=at)
-        if reason:
-            status.setdefault("annotations", {})[REASON_ANNOTATION] = reason
-        self._objects.update(obj, subresource="status")
+    def _spec(self, wanted: Wanted) -> Spec:
+        return autoscaler.resolve(wanted.annotations, self._config, wanted.container_concurrency, wanted.reachable)
 
 
-def _why(scaled: _Scaled, plan: Plan) -> str:
-    """The reasons of the decision and of what was made of it, in one line."""
-    parts = [scaled.decision.reason if scaled.decision else "", plan.reason]
-    return "; ".join(part for part in parts if part)
+def steady_clock() -> Callable[[], float]:
+    """Seconds since the epoch that never jump: a window's seconds must not come twice, or never, because a laptop woke
+    up and set its clock.
+    """
+    began = time.time() - time.monotonic()
+    return lambda: began + time.monotonic()
 
 
-def _settings(obj: Object) -> tuple[Mapping[str, str], int, bool]:
-    """Annotations, containerConcurrency and reachability of a PodAutoscaler."""
-    spec = obj.get("spec") or {}
-    return (
-        obj["metadata"].get("annotations") or {},
-        int(spec.get("containerConcurrency") or 0),
-        spec.get("reachability") != "Unreachable",
-    )
-
-
-def _conditions(status: Mapping[str, Any]) -> tuple[str | None, ...]:
-    values = {c["type"]: c["status"] for c in status.get("conditions") or ()}
-    return values.get("Active"), values.get("Ready"), values.get("ScaleTargetInitialized")
-
-
-def _life(status: Mapping[str, Any], now: float) -> Life:
-    """The life that a status tells; a new one where it tells none."""
-    conditions = {c["type"]: c for c in status.get("conditions") or ()}
-    active = conditions.get("Active")
-    if active is None or active["status"] not in ("True", "False", "Unknown"):
-        return Life(since_ns=nanoseconds(now))
-    try:
-        since = datetime.fromisoformat(active["lastTransitionTime"]).timestamp()
-    except (KeyError, ValueError):
-        since = now
-    initialized = conditions.get("ScaleTargetInitialized", {}).get("status") == "True"
-    return Life(active["status"], nanoseconds(since), initialized, active.get("reason", ""), active.get("message", ""))
+def _excess_burst_capacity(scaled: _Scaled) -> float:
+    """Of the last valid decision; before one, what the initial scale will have. Source: multiscaler.go."""
+    if scaled.excess is not None:
+        return scaled.excess
+    spec = scaled.spec
+    if spec.target_burst_capacity in (-1, 0):
+        return spec.target_burst_capacity
+    return spec.initial_scale * spec.total_value - spec.target_burst_capacity

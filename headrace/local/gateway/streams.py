@@ -128,9 +128,7 @@ class Streams:
         refused: set[Endpoint] = set()
         for attempt in range(1, MAX_TRIES + 1):
             arrived, cold = self._clock(), not queue.pods
-            if cold:
-                self._gateway.wake(revision)
-            endpoint = await queue.acquire(refused)
+            endpoint = await self._gateway.place(revision, counted, refused)
             answered = Answered(deadline, queue.activation if cold else None, arrived, self._clock)
             try:
                 back = await self._pods.stream(endpoint.port, head)
@@ -145,6 +143,7 @@ class Streams:
             self._gateway.endpoints_changed(revision.namespace, revision.name)
             if refused.issuperset(queue.pods):
                 await asyncio.sleep(REFUSED_S * attempt)
+                counted.queued_s += REFUSED_S * attempt
                 refused.clear()
         raise AssertionError("the last attempt returns or raises")
 

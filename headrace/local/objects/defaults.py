@@ -100,8 +100,8 @@ def _broker(obj: Object) -> None:
 
 def _trigger(obj: Object) -> None:
     spec = obj.setdefault("spec", {})
-    broker = spec.setdefault("broker", "default")
-    obj["metadata"].setdefault("labels", {})["eventing.knative.dev/broker"] = broker
+    if spec.get("broker"):
+        obj["metadata"].setdefault("labels", {})["eventing.knative.dev/broker"] = spec["broker"]
     _destination(obj, spec.get("subscriber"))
     _delivery(obj)
 

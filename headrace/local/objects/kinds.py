@@ -78,6 +78,7 @@ KINDS: tuple[Kind, ...] = (
         "podautoscalers",
         ("kpa", "pa"),
         ("knative-internal", "autoscaling"),
+        subresources=("decision",),  # no cluster has it: what `headrace status` shows beyond the object
     ),
     Kind(_EVENTING, "v1", "Broker", "brokers", categories=(*_KNATIVE, "eventing")),
     Kind(_EVENTING, "v1", "Trigger", "triggers", categories=(*_KNATIVE, "eventing")),

@@ -21,7 +21,8 @@ from werkzeug.test import Client
 
 from functions.model import Model
 from functions.predictor.app import App
-from functions.predictor.catalog import Catalog, Served
+from functions.predictor.catalog import Catalog
+from functions.predictor.served import Served
 from functions.predictor.wire.bodies import Bodies
 from tests.functions import packages
 

@@ -16,7 +16,8 @@ from eventing import contract
 from functions.model import Model
 from functions.predictor.admission import Admission, Overloaded, Places, Turns
 from functions.predictor.app import App
-from functions.predictor.catalog import Catalog, Served
+from functions.predictor.catalog import Catalog
+from functions.predictor.served import Served
 from functions.predictor.wire.bodies import Bodies
 from monitoring import predictions
 from tests.functions import packages

@@ -22,7 +22,7 @@ from eventing.errors import Rejected, RetryLater
 from functions.model import Model
 from functions.predictor.admission import Gone
 from functions.predictor.batcher import Batcher
-from functions.predictor.catalog import Query
+from functions.predictor.query import Query
 from tests.functions.predictor import predictors
 
 TABLE = np.arange(100, dtype=np.float32)

@@ -6,7 +6,8 @@ import pytest
 
 from functions.model import Model
 from functions.predictor.answers import Refusal
-from functions.predictor.catalog import UNLOADED_KEPT, Catalog, Served, age
+from functions.predictor.catalog import UNLOADED_KEPT, Catalog, age
+from functions.predictor.served import Served
 from tests.functions import packages
 
 

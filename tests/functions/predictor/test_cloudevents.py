@@ -20,8 +20,9 @@ from werkzeug.test import Client, TestResponse
 from eventing import contract
 from eventing.errors import Misconfigured
 from functions.model import Model
-from functions.predictor.catalog import Prediction, Served
+from functions.predictor.query import Prediction
 from functions.predictor.reply_as import ReplyAs
+from functions.predictor.served import Served
 from functions.store import Store
 from tests.functions import packages
 from tests.functions.predictor import predictors

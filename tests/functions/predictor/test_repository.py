@@ -15,8 +15,9 @@ import pytest
 from eventing.errors import Rejected, RetryLater
 from functions.model import write_sums
 from functions.predictor.answers import Refusal
-from functions.predictor.catalog import Catalog, Query
+from functions.predictor.catalog import Catalog
 from functions.predictor.phases import Start
+from functions.predictor.query import Query
 from functions.predictor.repository import Repository
 from functions.predictor.settings import Settings, Wanted
 from functions.store import Serving, Store

@@ -20,11 +20,12 @@ import pytest
 
 from functions.model import Model
 from functions.predictor.admission import Admission
-from functions.predictor.catalog import Catalog, Served
+from functions.predictor.catalog import Catalog
 from functions.predictor.grpc_server import open_inference_pb2 as v2
 from functions.predictor.grpc_server.health import Health
 from functions.predictor.grpc_server.service import NAME, Service
 from functions.predictor.repository import Repository
+from functions.predictor.served import Served
 from tests.functions import packages
 from tests.functions.predictor import predictors
 from tests.functions.predictor.predictors import DEADLINE_S, MODEL, VERSION, until

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from functions.package import Signature, TensorSpec
 from functions.predictor.answers import Refusal
-from functions.predictor.catalog import Prediction, Query
 from functions.predictor.grpc_server import inference
 from functions.predictor.grpc_server import open_inference_pb2 as v2
+from functions.predictor.query import Prediction, Query
 from functions.tensors import DATATYPES, DTYPES
 
 VALUES: dict[str, list[Any]] = {

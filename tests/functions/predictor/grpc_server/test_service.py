@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from functions.model import Model
-from functions.predictor.catalog import Catalog, Prediction, Served
+from functions.predictor.catalog import Catalog
 from functions.predictor.grpc_server import open_inference_pb2 as v2
 from functions.predictor.grpc_server.service import MAX_MESSAGE_BYTES, NAME
+from functions.predictor.query import Prediction
+from functions.predictor.served import Served
 from monitoring import predictions
 from tests.functions import packages
 from tests.functions.predictor.grpc_server import doors

@@ -19,9 +19,10 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from werkzeug.test import Client
 
 from functions.model import Model, Signature, TensorSpec
-from functions.predictor.catalog import Catalog, Served
+from functions.predictor.catalog import Catalog
 from functions.predictor.openapi import schemas
 from functions.predictor.protocols import openapi
+from functions.predictor.served import Served
 from functions.store import Store
 from tests.functions import packages
 from tests.functions.predictor import predictors

@@ -9,9 +9,10 @@ import pytest
 
 from eventing.errors import RetryLater
 from functions.model import Model
-from functions.predictor.catalog import Prediction, Query, Served
 from functions.predictor.outbox import made
 from functions.predictor.outbox.sampler import MAX_ROWS, QUEUE_LENGTH, Sampler
+from functions.predictor.query import Prediction, Query
+from functions.predictor.served import Served
 from monitoring import predictions
 from tests.functions import packages
 from tests.functions.predictor import predictors

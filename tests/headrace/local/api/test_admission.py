@@ -43,6 +43,21 @@ def job(**spec: Any) -> dict[str, Any]:
             "expected an ISO 8601 duration such as PT2S: spec.delivery.backoffDelay",
         ),
         ({"delivery": {"timeout": "P"}}, "spec.delivery.timeout"),
+        ({"delivery": {"timeout": "PT0S"}}, "expected more than nothing: spec.delivery.timeout"),
+        ({"broker": ""}, "missing field(s): spec.broker"),
+        ({"brokerRef": {"kind": "Broker", "name": "b"}}, "expected exactly one, got both: spec.broker, spec.brokerRef"),
+        ({"subscriber": {"ref": {"kind": "Service", "name": "a"}}}, "missing field(s): spec.subscriber.ref.apiVersion"),
+        (
+            {"subscriber": {"ref": {"apiVersion": "v1", "kind": "Service", "name": "a", "group": "g"}}},
+            "feature kreference-group of ConfigMap config-features is off",
+        ),
+        ({"subscriber": {"uri": "/path"}}, "Relative URI is not allowed"),
+        (
+            {"subscriber": {"uri": "http://a", "ref": {"apiVersion": "v1", "kind": "Service", "name": "a"}}},
+            "Absolute URI is not allowed",
+        ),
+        ({"subscriber": {"uri": "/path", "ref": {"apiVersion": "v1", "kind": "Service", "name": "a"}}}, None),
+        ({"filters": [{"exact": {"1a": "x"}}]}, "Invalid attribute name: 1a"),
         ({"delivery": {"deadLetterSink": {}}}, "spec.delivery.deadLetterSink.ref"),
     ],
 )

@@ -483,3 +483,27 @@ def test_every_schema_that_a_document_refers_to_is_in_it(client: Client) -> None
         schemas = json.loads(text)["components"]["schemas"]
         referred = {part.split('"')[0] for part in text.decode().split("#/components/schemas/")[1:]}
         assert referred <= schemas.keys()
+
+
+# ---------------------------------------------------------------- the autoscaler's decisions
+
+
+def test_a_podautoscaler_tells_of_its_last_decision_and_cannot_be_told(tmp_path: Path) -> None:
+    decisions = {("default", "r"): {"mode": "panic"}}
+    made = {
+        "apiVersion": "autoscaling.internal.knative.dev/v1alpha1",
+        "kind": "PodAutoscaler",
+        "metadata": {"name": "r", "namespace": "default"},
+        "spec": {},
+    }
+    with api_server.serve(tmp_path, read_decision=lambda namespace, name: decisions.get((namespace, name))) as server:
+        client = Client(server)
+        for name in ("r", "new"):
+            obj = made | {"metadata": {"name": name, "namespace": "default"}}
+            server.run(lambda obj=obj: server.objects.create(obj))
+        where = "/apis/autoscaling.internal.knative.dev/v1alpha1/namespaces/default/podautoscalers"
+        assert client("GET", f"{where}/r/decision") == (200, {"mode": "panic"})
+        assert client("GET", f"{where}/new/decision") == (200, {})  # not taken up yet
+        assert client("GET", f"{where}/absent/decision")[0] == 404
+        assert client("PUT", f"{where}/r/decision", made)[0] == 405
+        assert client("PATCH", f"{where}/r/decision", {}, Content_Type="application/merge-patch+json")[0] == 405

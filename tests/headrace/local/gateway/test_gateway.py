@@ -445,6 +445,39 @@ def test_a_client_that_leaves_ends_the_work_of_its_pod(tmp_path: Path) -> None:
     asyncio.run(promise())
 
 
+def test_the_autoscaler_is_called_for_the_first_request_after_silence_and_not_for_each(tmp_path: Path) -> None:
+    async def promise() -> None:
+        called: list[str] = []
+        free = asyncio.Event()
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            await free.wait()
+            return web.Response()
+
+        async with place(tmp_path) as at, pod(answer) as endpoint:
+            at.gateway.on_demand(lambda namespace, revision: called.append(revision))
+            at.flights()
+            at.fleet.set("flights-1", endpoint)
+            asking = [asyncio.create_task(at.get()) for _ in range(5)]
+            await until(lambda: at.gateway.in_flight(NAMESPACE, "flights-1") == 5)
+            assert called == ["flights-1"]
+            free.set()
+            await asyncio.gather(*asking)
+            await at.get()
+            assert called == ["flights-1"] * 2
+
+    asyncio.run(promise())
+
+
+def test_what_was_deleted_has_no_traffic_and_does_not_come_back_by_being_asked_for(tmp_path: Path) -> None:
+    async def promise() -> None:
+        async with place(tmp_path) as at:
+            assert at.gateway.observe(NAMESPACE, "gone").in_flight == 0
+            assert at.gateway._revisions._queues == {}
+
+    asyncio.run(promise())
+
+
 def test_concurrency_is_weighed_by_time(tmp_path: Path) -> None:
     async def promise() -> None:
         time = 100.0

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from headrace.local.gateway.pod_autoscaler import REASON_ANNOTATION
 from headrace.local.gateway.revision_queue import Traffic
-from headrace.local.gateway.scaler import REASON_ANNOTATION, Scaler
+from headrace.local.gateway.scaler import Scaler
 from headrace.local.objects.objects import Objects
 from headrace.local.pods.process import Endpoint
-from tests.headrace.local.gateway.fleet import NAMESPACE, place, pod, until
+from tests.headrace.local.gateway.fleet import NAMESPACE, place, pod, saying, until
 
 REVISION = "flights-1"
 START = 1_700_000_000.5
@@ -44,7 +45,7 @@ class World:
 
     def observe(self, namespace: str, revision: str) -> Traffic:
         load = self.load.get(revision, 0.0)
-        return Traffic(load, load, int(load), 0)
+        return Traffic(load, load, int(load), load, int(load), 0)
 
     def in_flight(self, namespace: str, revision: str) -> int:
         return int(self.load.get(revision, 0.0))
@@ -109,8 +110,10 @@ def within(world: World, promise: Callable[[], None]) -> None:
 
 
 def test_a_new_revision_gets_its_initial_scale_and_goes_to_zero_in_knatives_time(world: World) -> None:
+    """Without a target burst the activator comes into the path only when nobody asks any more."""
+
     def promise() -> None:
-        world.autoscaler()
+        world.autoscaler(target_burst_capacity="0")
         assert world.scaled == [(REVISION, 1)]
         world.pass_time(2)
         assert world.condition("Active") == world.condition("Ready") == "True"
@@ -126,6 +129,51 @@ def test_a_new_revision_gets_its_initial_scale_and_goes_to_zero_in_knatives_time
         world.pass_time(2)
         assert world.status()["actualScale"] == 0
         assert world.scaled == [(REVISION, 1), (REVISION, 0)]
+
+    within(world, promise)
+
+
+def test_a_pod_that_the_activator_was_in_front_of_all_along_goes_without_a_grace_period(world: World) -> None:
+    """The default target burst, 211, is beyond what one pod bears: the traffic is where the grace period would have it
+    go.
+    """
+
+    def promise() -> None:
+        world.autoscaler()
+        world.pass_time(60)
+        assert (world.condition("Active"), world.pods[REVISION]) == ("True", 1)
+        world.pass_time(4)
+        assert (world.condition("Active"), world.pods[REVISION]) == ("False", 0)
+
+    within(world, promise)
+
+
+def test_pod_retention_is_waited_for_though_the_activator_was_in_the_path(world: World) -> None:
+    def promise() -> None:
+        world.autoscaler(scale_to_zero_pod_retention_period="2m")
+        world.pass_time(60 + 118)
+        assert (world.condition("Active"), world.pods[REVISION]) == ("False", 1)
+        world.pass_time(6)
+        assert world.pods[REVISION] == 0
+
+    within(world, promise)
+
+
+def test_a_request_in_the_grace_period_keeps_the_last_pod(world: World) -> None:
+    """Between two decisions too: the activator pokes an autoscaler that wants no pods."""
+
+    def promise() -> None:
+        world.autoscaler(target_burst_capacity="0")
+        world.pass_time(85)
+        assert (world.condition("Active"), world.pods[REVISION]) == ("False", 1)
+        world.now += 0.2
+        world.load[REVISION] = 1
+        world.demand(NAMESPACE, REVISION)
+        world.scaler.tick()
+        assert (world.condition("Active"), world.status()["desiredScale"]) == ("True", 1)
+        world.load[REVISION] = 0
+        world.pass_time(55)
+        assert world.scaled == [(REVISION, 1)]
 
     within(world, promise)
 
@@ -163,20 +211,83 @@ def test_many_waiting_requests_wake_it_once(world: World) -> None:
     within(world, promise)
 
 
+def test_a_burst_at_zero_gets_one_pod_at_once_and_the_others_by_the_next_decision(world: World) -> None:
+    """The activator's first word is of one request; the whole second comes in its report."""
+
+    def promise() -> None:
+        world.autoscaler(target="10", target_utilization_percentage="100")
+        world.pass_time(100)
+        world.now += 0.3
+        world.slow, world.load[REVISION] = True, 35
+        world.demand(NAMESPACE, REVISION)
+        world.scaler.tick()
+        assert world.pods[REVISION] == 1
+        world.pass_time(2)
+        assert world.pods[REVISION] == 3  # of a second with one request, one of 34 and one of 35
+        world.pass_time(6)
+        assert world.pods[REVISION] == 4
+
+    within(world, promise)
+
+
+def test_where_pods_are_never_scraped_silence_is_seen_when_the_window_has_passed(world: World) -> None:
+    """With target-burst-capacity -1 the activator alone reports, and a revision that nobody asks it says nothing of."""
+
+    def promise() -> None:
+        world.autoscaler(target="10", target_utilization_percentage="100", target_burst_capacity="-1")
+        world.load[REVISION] = 30
+        world.pass_time(130)
+        assert world.pods[REVISION] == 3
+        world.load[REVISION] = 0
+        world.pass_time(50)
+        assert world.pods[REVISION] == 3
+        world.pass_time(14)
+        assert world.pods[REVISION] == 0
+
+    within(world, promise)
+
+
+def test_scraped_pods_report_that_nobody_asks(world: World) -> None:
+    def promise() -> None:
+        world.autoscaler(target="10", target_utilization_percentage="100")
+        world.load[REVISION] = 30
+        world.pass_time(130)
+        world.load[REVISION] = 0
+        world.pass_time(50)
+        assert world.pods[REVISION] == 1
+
+    within(world, promise)
+
+
+def test_without_a_ready_pod_nobody_reports_and_nothing_is_decided(world: World) -> None:
+    def promise() -> None:
+        world.slow = True
+        world.autoscaler()
+        world.pass_time(10)
+        found = world.scaler.report(NAMESPACE, REVISION)
+        assert found is not None and "stable" not in found
+        assert found["reason"] == "no data in the last 1m0s; waiting for the first ready pod"
+
+    within(world, promise)
+
+
 def test_load_brings_pods_and_panic_keeps_them(world: World) -> None:
     def promise() -> None:
         world.autoscaler(target="10", target_utilization_percentage="100", max_scale="5")
         world.load[REVISION] = 35
-        world.pass_time(4)
+        world.pass_time(1)
         assert world.pods[REVISION] == 4
         reason = world.status()["annotations"][REASON_ANNOTATION]
         assert reason.startswith("panic: 35 in flight on average over the last 6s would need 4 pods of 10, 1 is ready")
         world.load[REVISION] = 500
         world.pass_time(30)
         assert world.pods[REVISION] == 5
-        decision, plan = world.scaler.explain(NAMESPACE, REVISION)
-        assert decision is not None and decision.panicking and decision.desired == 50
-        assert plan is not None and plan.reason == "max-scale 5 holds it at 5"
+        found = world.scaler.report(NAMESPACE, REVISION)
+        assert found is not None
+        assert (found["mode"], found["desired"], found["actual"], found["target"]) == ("panic", 5, 5, 10)
+        assert (found["panic"], found["excessBurstCapacity"]) == (500, 5 * 10 - 211 - 500)
+        assert found["activatorInPath"] is True
+        assert found["reason"].endswith("max-scale 5 holds it at 5")
         world.load[REVISION] = 12
         world.pass_time(10)
         assert world.pods[REVISION] == 5
@@ -220,6 +331,55 @@ def test_a_raised_minimum_wakes_a_revision_at_rest(world: World) -> None:
         world.objects.update(obj)
         world.pass_time(2)
         assert world.pods[REVISION] == 2
+
+    within(world, promise)
+
+
+def test_the_activator_leaves_the_path_when_there_is_capacity_for_a_burst(world: World) -> None:
+    def promise() -> None:
+        world.autoscaler(min_scale="3", target="100", target_burst_capacity="50")
+        world.slow = True
+        world.pass_time(4)
+        assert world.scaler.report(NAMESPACE, REVISION)["activatorInPath"] is True
+        world.slow = False
+        world.pass_time(4)
+        assert world.scaler.report(NAMESPACE, REVISION)["activatorInPath"] is False
+        world.load[REVISION] = 280
+        world.pass_time(6)
+        assert world.scaler.report(NAMESPACE, REVISION)["activatorInPath"] is True
+
+    within(world, promise)
+
+
+def test_a_configmap_that_forbids_zero_brings_back_what_is_at_zero(world: World) -> None:
+    def promise() -> None:
+        world.autoscaler()
+        world.pass_time(100)
+        assert world.pods[REVISION] == 0
+        meta = {"name": "config-autoscaler", "namespace": "knative-serving"}
+        data = {"enable-scale-to-zero": "false"}
+        world.objects.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
+        world.pass_time(2)
+        assert world.pods[REVISION] == 1
+        kept = world.objects.get("ConfigMap", "knative-serving", "config-autoscaler")
+        world.objects.update(kept | {"data": {}})
+        world.pass_time(70)
+        assert world.pods[REVISION] == 0
+
+    within(world, promise)
+
+
+def test_a_configmap_changes_the_windows_of_what_runs(world: World) -> None:
+    def promise() -> None:
+        world.autoscaler(target="10", target_utilization_percentage="100", target_burst_capacity="0")
+        world.load[REVISION] = 30
+        world.pass_time(130)
+        world.load[REVISION] = 0
+        meta = {"name": "config-autoscaler", "namespace": "knative-serving"}
+        data = {"stable-window": "10s", "scale-to-zero-grace-period": "5s"}
+        world.objects.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
+        world.pass_time(20)
+        assert world.pods[REVISION] == 0
 
     within(world, promise)
 
@@ -277,6 +437,28 @@ def test_a_restart_goes_on_where_it_was(world: World, idle_s: int, reachability:
     asyncio.run(run())
 
 
+def test_a_restart_in_a_panic_does_not_scale_down_for_lack_of_history(world: World) -> None:
+    async def run() -> None:
+        async with world.running():
+            world.autoscaler(target="10", target_utilization_percentage="100")
+            world.load[REVISION] = 80
+            world.pass_time(6)
+            assert world.pods[REVISION] == 8
+        world.scaled, world.pods, world.load, world.slow = [], {}, {REVISION: 20}, True
+        world.now += 5
+        world.scaler = world.fresh_scaler()
+        async with world.running():
+            world.pass_time(4)
+            world.slow = False
+            world.pass_time(50)
+            assert world.scaled == [(REVISION, 8)]
+            assert world.scaler.report(NAMESPACE, REVISION)["mode"] == "panic"
+            world.pass_time(20)
+            assert world.pods[REVISION] < 8
+
+    asyncio.run(run())
+
+
 def test_what_never_gets_ready_is_given_up_and_tried_again_on_demand(world: World) -> None:
     def promise() -> None:
         world.slow = True
@@ -303,6 +485,35 @@ def test_revisions_do_not_share_state(world: World) -> None:
         assert (world.pods["a"], world.pods["b"]) == (10, 1)
 
     within(world, promise)
+
+
+def test_a_revision_is_scaled_beside_others_as_it_is_alone(tmp_path: Path) -> None:
+    def scaled(*names: str) -> list[tuple[str, int]]:
+        folder = tmp_path / "-".join(names)
+        folder.mkdir()
+        world = World(folder)
+
+        def promise() -> None:
+            for name in names:
+                world.autoscaler(name, target="10", window="20s" if name == "a" else "6s", max_scale="8")
+            for second in range(300):
+                for name, period in (("a", 60), ("b", 37), ("c", 11)):
+                    if name in names:
+                        load = 25.0 if second // period % 2 else 0.0
+                        if load and not world.load.get(name):
+                            world.demand(NAMESPACE, name)
+                        world.load[name] = load
+                if second == 150 and "c" in names:
+                    world.objects.delete("PodAutoscaler", NAMESPACE, "c")
+                world.pass_time(1)
+
+        within(world, promise)
+        world.objects.close()
+        return [each for each in world.scaled if each[0] == "a"]
+
+    alone = scaled("a")
+    assert len(alone) > 4
+    assert scaled("a", "b", "c") == alone
 
 
 def test_a_deleted_autoscaler_is_left_alone(world: World) -> None:
@@ -347,5 +558,34 @@ def test_a_request_to_a_revision_at_zero_is_answered_by_the_pod_it_started(tmp_p
             assert asked == [0, 1]
             await until(lambda: at.objects.get("PodAutoscaler", NAMESPACE, REVISION)["status"]["desiredScale"] == 1)
             await scaler.stop()
+
+    asyncio.run(promise())
+
+
+def test_of_a_burst_that_wakes_it_the_autoscaler_hears_first_of_one_request(tmp_path: Path) -> None:
+    """On the real clock: the decision at once is for the request that came first, the others count a second later."""
+
+    async def promise() -> None:
+        async with place(tmp_path) as at, pod(saying("hello")) as endpoint:
+            asked: list[int] = []
+
+            def scale(namespace: str, revision: str, pods: int) -> None:
+                asked.append(pods)
+                if pods > 2:
+                    at.fleet.set(revision, endpoint)
+
+            at.flights()
+            meta = {"name": REVISION, "namespace": NAMESPACE, "annotations": {"autoscaling.knative.dev/target": "1"}}
+            version = "autoscaling.internal.knative.dev/v1alpha1"
+            made = at.objects.create({"apiVersion": version, "kind": "PodAutoscaler", "metadata": meta, "spec": {}})
+            active = {"type": "Active", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+            at.objects.update(made | {"status": {"desiredScale": 0, "conditions": [active]}}, subresource="status")
+            scaler = Scaler(at.objects, at.gateway, at.fleet.endpoints, scale)
+            await scaler.start()
+            await asyncio.gather(*(at.get() for _ in range(20)))
+            await scaler.stop()
+            first, second = asked[1:3]
+            assert (asked[0], first) == (0, 2)  # ceil(1 / 0.7), of one request
+            assert second > 2
 
     asyncio.run(promise())

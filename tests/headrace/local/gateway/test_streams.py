@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from typing import Any
 import grpc
 import pytest
 
+from headrace.local.gateway import request_files
+from headrace.local.gateway.request_journal import RequestJournal
 from headrace.local.http2.connection import PREFACE
 from headrace.local.pods.process import Endpoint
 from tests.headrace.local.gateway.fleet import NAMESPACE, Place, place, pod, saying, until
@@ -103,6 +106,25 @@ def test_grpc_and_http_share_the_port_and_each_call_its_revision(tmp_path: Path)
                 traffic = at.gateway.observe(NAMESPACE, "flights-2")
                 assert traffic.requests_per_s > 0
                 assert traffic.in_flight == 0
+
+    asyncio.run(promise())
+
+
+def test_each_call_is_noted_in_the_journal_of_requests(tmp_path: Path) -> None:
+    async def promise() -> None:
+        with grpc_pod() as (endpoint, *_):
+            async with place(tmp_path) as at:
+                journal = RequestJournal(at.objects, tmp_path, 2**20)
+                at.gateway._revisions.journal = journal
+                await journal.start()
+                flights(at, endpoint)
+                with channel(at) as opened:
+                    await call(opened, "Name")
+                await until(lambda: at.gateway.in_flight(NAMESPACE, "flights-1") == 0)
+                await journal.stop()
+        (line,) = [json.loads(text) for file in request_files.requests(tmp_path) for text in file.open()]
+        assert (line["revision"], line["status"], line["cold"]) == ("flights-1", 200, False)
+        assert 0 <= line["queued_s"] < line["duration_s"]
 
     asyncio.run(promise())
 
