@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eventing.errors import Misconfigured
+from headrace.local.gateway import request_files
 from headrace.tune import shapes
 from headrace.tune.readers import read
 from headrace.tune.readers.options import Options
 from headrace.tune.together import together
 from headrace.tune.traffic import BadTraffic, Traffic
 
-JOURNAL = "requests"  # the gateway's, in the platform's home
 SERVICE_S = 0.1  # of a shape, where nothing is said
 
 
@@ -53,7 +53,7 @@ def traffic(wanted: Wanted) -> Traffic:
         return shapes.shape(wanted.shape, wanted.length_s, wanted.peak_rps, service_s, wanted.seed)
     files = wanted.files
     if wanted.home is not None:
-        files = (wanted.home / JOURNAL,)
+        files = (wanted.home / request_files.FOLDER,)
         if not files[0].is_dir():
             raise BadTraffic(f"{wanted.home} holds no journal of requests; expected a platform that has answered some")
     options = Options(
