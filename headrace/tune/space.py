@@ -137,7 +137,9 @@ def _knobs(present: Setting, world: World, traffic: Traffic) -> Iterator[Knob]:
         "scale-to-zero-pod-retention-period", settings.POD_RETENTION, ["0s", "1m", "2m", "5m", "10m", "20m", "1h"]
     )
     limits = [str(c) for c in _STEPS if c <= min(capacity, verdicts.MAX_CONTAINER_CONCURRENCY)]
-    yield Knob(CONTAINER_CONCURRENCY, None, (*limits, "0"))
+    # No limit is tried only where there is none: how a server bears more than it can serve is not known here.
+    unlimited = [] if present.container_concurrency else ["0"]
+    yield Knob(CONTAINER_CONCURRENCY, None, (*limits, *unlimited))
 
 
 def _knob(name: str, keys: Keys, values: list[str]) -> Knob:

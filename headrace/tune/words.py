@@ -32,6 +32,7 @@ _DOES = {
 }
 
 
+_AT_ZERO = {"min-scale": "pods may go to zero", CONTAINER_CONCURRENCY: "a pod gets any number of requests at once"}
 _COUNTS_PODS = frozenset({"min-scale", "max-scale", "initial-scale", "activation-scale"})
 
 
@@ -58,8 +59,8 @@ def does(name: str, value: str | None, setting: Setting, config: Config, most_po
     """What an annotation with this value does. value: None where it is not set, and the default holds."""
     shown = value or _default(name, setting, config) or "its default"
     text = _DOES.get(name, "{}").format(_plural(name, shown))
-    if name == "min-scale" and shown == "0":
-        text = "pods may go to zero"
+    if shown == "0" and name in _AT_ZERO:
+        text = _AT_ZERO[name]
     if name == "max-scale" and value is not None:
         text += f"; {most_pods} {'was' if most_pods == 1 else 'were'} wanted at most"
     return f"{text[0].upper()}{text[1:]}."
