@@ -24,7 +24,7 @@ def of(traffic: Traffic, world: World, cold_starts: str) -> tuple[Assumption, ..
     if colds.size > 1:
         length = f"{words.milliseconds(float(colds.min()))} to {words.milliseconds(float(colds.max()))}"
     repairs = tuple(
-        Assumption(repair, "The traffic is as right as this is.") for repair in traffic.repairs
+        Assumption(_sentence(repair), "The traffic is as right as this is.") for repair in traffic.repairs
     )  # fmt: skip
     return (
         Assumption(
@@ -93,3 +93,7 @@ def _path(world: World) -> tuple[Assumption, ...]:
             "In a cluster it takes about a second, in which requests go the old way.",
         ),
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

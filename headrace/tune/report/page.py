@@ -14,7 +14,7 @@ from importlib import metadata, resources
 import numpy as np
 
 from headrace.tune import advice, summary, words
-from headrace.tune.aims import Candidate
+from headrace.tune.aims import Aim, Candidate
 from headrace.tune.report import plot
 from headrace.tune.report.plot import Line, Panel, Point
 from headrace.tune.report.scale import Label
@@ -149,7 +149,8 @@ def _front(tuned: Tuned, price: float | None) -> Iterator[str]:
     what = "p99" if aim.p95_s is None and aim.p99_s is not None else "p95"
     yield (
         f"<h2>What was to choose from</h2><p>Each dot is a setting, simulated on all of the traffic: "
-        f"{len(found.candidates)} of them. The line is the front: nothing tried is both cheaper and faster.</p>"
+        f"{len(found.candidates)} of them. The line is the front: nothing tried is both cheaper and faster"
+        f"{_but_failing(tuned)}.</p>"
     )
     points, outside = _near(list(_points(tuned)))
     if len(points) > 1:
@@ -183,6 +184,16 @@ def _front(tuned: Tuned, price: float | None) -> Iterator[str]:
     yield "</tbody></table></div>"
 
 
+def _fails(candidate: Candidate, aim: Aim) -> bool:
+    return candidate.outcome.failed_share > aim.max_failed
+
+
+def _but_failing(tuned: Tuned) -> str:
+    aim = tuned.wish.aim
+    failing = any(_fails(c, aim) for c in tuned.found.candidates)
+    return f", but where more than {aim.max_failed:.1%} of the requests fail (crosses)" if failing else ""
+
+
 def _head_of(column: str) -> str:
     return column.lower() if column not in ("5XX",) else "5xx"
 
@@ -204,9 +215,12 @@ def _points(tuned: Tuned) -> Iterator[Point]:
             f"{summary.short(candidate.setting, tuned)}: {words.milliseconds(latency)}, "
             f"{words.pod_time(outcome.pod_seconds)} of pods"
         )
+        if _fails(candidate, aim):
+            tip += f", {outcome.failed_share:.2%} fail"
         return Point(outcome.pod_seconds, latency, kind, tip)
 
-    found = [point(c, "tried") for c in tuned.found.candidates if id(c) not in front]
+    others = [c for c in tuned.found.candidates if id(c) not in front]
+    found = [point(c, "failing" if _fails(c, aim) else "tried") for c in others]
     found += [point(c, "front") for c in tuned.found.front]
     found += [point(tuned.present, "present"), point(tuned.advice.recommended, "recommended")]
     yield from (p for p in found if p is not None)
@@ -216,7 +230,7 @@ def _near(points: list[Point]) -> tuple[list[Point], int]:
     """Without those far beyond the front, the present and the recommended setting, which would press these into a
     corner; and how many they were.
     """
-    marked = [p for p in points if p.kind != "tried"]
+    marked = [p for p in points if p.kind not in ("tried", "failing")]
     if not marked:
         return points, 0
     most_x, most_y = max(p.x for p in marked) * 1.25, max(p.y for p in marked) * 1.25
@@ -230,6 +244,7 @@ def _cloud_keys() -> str:
         ('<path class="dot recommended" d="M15 0l7 7l-7 7l-7 -7z"/>', "recommended"),
         ('<circle class="dot front" cx="15" cy="7" r="4"/>', "front"),
         ('<circle class="dot tried" cx="15" cy="7" r="2.5"/>', "tried"),
+        ('<path class="dot failing" d="M12 4l6 6m0 -6l-6 6"/>', "requests fail"),
     )
     return "".join(
         f'<span class="key"><svg viewBox="0 0 30 14" aria-hidden="true">{shape}</svg>{name}</span>'

@@ -21,6 +21,10 @@ WIDTH = 1000
 LEFT, RIGHT = 62, 986
 PANEL, GAP, TOP, BOTTOM = 150, 46, 30, 26
 
+# Of a cloud's dots, the later ones over the earlier.
+KINDS = ("failing", "tried", "front", "present", "recommended")
+NAMED = ("present", "recommended")
+
 Floats = NDArray[np.float64]
 
 
@@ -45,7 +49,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One dot of a cloud. kind: its class, `tried`, `front`, `present` or `recommended`; tip: what it stands for."""
+    """One dot of a cloud. kind: its class, one of `KINDS`; tip: what it stands for."""
 
     x: float
     y: float
@@ -149,10 +153,9 @@ def cloud(
         for n, p in enumerate(joined)
     )
     parts.append(f'<path class="front-line" d="{steps}"/>')
-    order = ("tried", "front", "present", "recommended")
-    for point in sorted(points, key=lambda p: order.index(p.kind)):
+    for point in sorted(points, key=lambda p: KINDS.index(p.kind)):
         parts.append(_dot(point, x.place(point.x), y.place(point.y)))
-    parts += _names([p for p in points if p.kind in order[2:]], x, y)
+    parts += _names([p for p in points if p.kind in NAMED], x, y)
     return "\n".join([*parts, "</svg>"])
 
 
@@ -163,6 +166,8 @@ def _dot(point: Point, x: float, y: float) -> str:
     if point.kind == "recommended":
         diamond = f"M{x:.1f} {y - 9:.1f}l9 9l-9 9l-9 -9z"
         return f'<path class="dot recommended" d="{diamond}">{tip}</path>'
+    if point.kind == "failing":
+        return f'<path class="dot failing" d="M{x - 3:.1f} {y - 3:.1f}l6 6m0 -6l-6 6">{tip}</path>'
     radius = 4 if point.kind == "front" else 2.5
     return f'<circle class="dot {point.kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{tip}</circle>'
 
