@@ -23,7 +23,7 @@ import typer
 
 from eventing.errors import HeadraceError, Misconfigured
 from headrace import config, screen
-from headrace.commands import check, events, models, platform, tune
+from headrace.commands import check, deploy, events, models, platform, tune
 
 app = typer.Typer(
     name="headrace",
@@ -41,6 +41,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(platform.up, platform.down, platform.status, platform.url),
     *(models.drop, models.train, models.models, models.predict, models.promote, models.rollback),
     *(events.send, events.events, events.why, tune.tune, check.check, platform.demo),
+    *(deploy.deploy, deploy.undeploy),
 )
 for command in COMMANDS:
     app.command()(command)

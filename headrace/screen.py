@@ -25,8 +25,13 @@ class Output(enum.StrEnum):
 
 def json_line(value: Any) -> None:
     """One JSON value on one line of stdout."""
-    out.file.write(orjson.dumps(value, default=str).decode() + "\n")
+    out.file.write(json_text(value) + "\n")
     out.file.flush()
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON, on one line."""
+    return orjson.dumps(value, default=str).decode()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,13 +1,7 @@
 """Every call to the Kubernetes API: plain dicts in and out, nothing decided. The only importer of `kubernetes`.
 
 Used by the promoter, the CLI and the tests, against a cluster and the laptop's platform alike. Paths come from
-`knative.resources`, so a first call needs no discovery. What an API server may answer besides yes:
-
-    ClusterError
-    ├── NotFound             no such object, kind or namespace
-    ├── Conflict             somebody else wrote first: read again, decide again
-    ├── Refused              it will not do it, for the reason it gives: RBAC, validation, a webhook
-    └── Unreachable          no answer, too busy, or broken: also a RetryLater, so that an event is delivered again
+`knative.resources`, so a first call needs no discovery; `knative.answers` has what an API server may say besides yes.
 
 Source: kubernetes.io/docs/reference/using-api/api-concepts (watch, resourceVersion, server-side apply).
 """
@@ -15,17 +9,21 @@ Source: kubernetes.io/docs/reference/using-api/api-concepts (watch, resourceVers
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import urllib3
 
-from eventing.errors import HeadraceError, Misconfigured, RetryLater
-from knative.resources import RESOURCES
+from eventing.errors import Misconfigured
+from knative.answers import ClusterError, Conflict, NotFound, OwnedField, Refused, Unreachable, refusal
+from knative.resources import RESOURCES, Resource
+
+__all__ = ["Cluster", "ClusterError", "Conflict", "NotFound", "Object", "OwnedField", "Refused", "Unreachable"]
 
 Object = dict[str, Any]
 
@@ -36,34 +34,6 @@ RECONNECT_S = 1.0  # between a watch that broke and the next
 POD_WAIT_S = 60.0  # from a Job's creation to its pod's first line: scheduling and an image pull
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 JOB_LABEL = "batch.kubernetes.io/job-name"
-
-
-class ClusterError(HeadraceError):
-    """The Kubernetes API did not do what was asked."""
-
-
-class NotFound(ClusterError):
-    """There is no such object, kind or namespace."""
-
-
-class Conflict(ClusterError):
-    """The object has changed since it was read, or exists already: read it again."""
-
-
-class Refused(ClusterError):
-    """The API server will not do it; asking again changes nothing until a person changes something.
-
-    reason: the server's own message. status: its HTTP status; 403 is for who grants rights, 400 and 422 for who asked.
-    """
-
-    def __init__(self, what: str, reason: str, status: int) -> None:
-        super().__init__(f"{what}: {reason}")
-        self.reason = reason
-        self.status = status
-
-
-class Unreachable(ClusterError, RetryLater):
-    """No answer from the API server, or one that says later."""
 
 
 class Cluster:
@@ -78,28 +48,35 @@ class Cluster:
         """Where objects without a namespace of their own are read and written."""
 
     @classmethod
-    def connect(cls, kubeconfig: str | None = None, namespace: str | None = None) -> Cluster:
-        """The cluster that `kubeconfig` names, by its current context; no call is made yet.
+    def connect(
+        cls, kubeconfig: str | None = None, namespace: str | None = None, context: str | None = None
+    ) -> Cluster:
+        """The cluster that `kubeconfig` names; no call is made yet.
 
         kubeconfig: a path, or several separated by `:` as in KUBECONFIG; None: the pod's service account where there is
-        one, else kubectl's own default. namespace: None takes the context's, or the pod's. Raises Misconfigured.
+        one, else kubectl's own default. context: one of the kubeconfig's, None: its current one. namespace: None takes
+        the context's, or the pod's. Raises Misconfigured.
         """
         # Here, not above: it takes over a second, which a command that talks to no cluster should not pay.
         import yaml
         from kubernetes import client, config
 
         configuration = client.Configuration()
-        token = SERVICE_ACCOUNT / "token"
+        token, own = SERVICE_ACCOUNT / "token", ""
         try:
-            if kubeconfig is None and token.is_file():
+            if kubeconfig is None and context is None and token.is_file():
                 config.load_incluster_config(configuration)
                 own = (SERVICE_ACCOUNT / "namespace").read_text().strip()
             else:
-                config.load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
-                own = config.list_kube_config_contexts(kubeconfig)[1]["context"].get("namespace", "default")
+                config.load_kube_config(kubeconfig, context, configuration, persist_config=False)
+                if namespace is None:
+                    contexts, current = config.list_kube_config_contexts(kubeconfig)
+                    chosen = next(c for c in contexts if c["name"] == context) if context else current
+                    own = chosen["context"].get("namespace", "default")
         except (config.ConfigException, yaml.YAMLError, OSError, ValueError) as e:
-            seen = kubeconfig or str(token)
-            raise Misconfigured("KUBECONFIG", seen, f"a kubeconfig with a current context: {e}") from e
+            seen = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+            wanted = f"context {context!r}" if context else "a current context"
+            raise Misconfigured("KUBECONFIG", seen, f"a kubeconfig with {wanted}: {e}") from e
         # What may be tried again is the caller's to say: a library that repeats a POST makes a second object.
         configuration.retries = False
         return cls(client.ApiClient(configuration), namespace or own)
@@ -134,12 +111,14 @@ class Cluster:
         """The object as created. Raises Conflict where one of that name exists."""
         return self._json("POST", self._path(obj["kind"], namespace=_namespace(obj)), body=obj)
 
-    def apply(self, obj: Object, field_manager: str = "headrace") -> Object:
+    def apply(self, obj: Object, field_manager: str = "headrace", force: bool = True, dry_run: bool = False) -> Object:
         """The object after a server-side apply: the fields in `obj` are ours, all others stay as they are.
 
-        Takes over fields that another manager set: the manifest is the truth for what it names.
+        force: takes over fields that another manager set; without it, Conflict names them all. dry_run: judged, with
+        webhooks, and answered as it would be, but not written. Unknown fields are refused.
         """
-        query = {"fieldManager": field_manager, "force": "true"}
+        query = {"fieldManager": field_manager, "force": str(force).lower(), "fieldValidation": "Strict"}
+        query |= {"dryRun": "All"} if dry_run else {}
         path = self._path(obj["kind"], obj["metadata"]["name"], namespace=_namespace(obj))
         return self._json("PATCH", path, query, obj, "application/apply-patch+yaml")
 
@@ -158,6 +137,29 @@ class Cluster:
     def delete(self, kind: str, name: str) -> None:
         """The object is asked to go, and with it, in the background, what it owns. Raises NotFound."""
         self._json("DELETE", self._path(kind, name), body={"propagationPolicy": "Background"})
+
+    def serves(self, kind: str) -> bool:
+        """Whether the cluster knows `kind`, in the version in which it is read and written here."""
+        resource = _resource(kind)
+        return any(each["name"] == resource.plural for each in self._resources(resource.root))
+
+    def contents(self) -> Iterator[Object]:
+        """Every object of the namespace, of every kind that the cluster can list and delete: what would go with it."""
+        roots = ["/api/v1"]
+        for group in self._json("GET", "/apis")["groups"]:
+            roots.append(f"/apis/{group['preferredVersion']['groupVersion']}")
+        for root in roots:
+            for each in self._resources(root):
+                if each["namespaced"] and "/" not in each["name"] and {"list", "delete"} <= set(each["verbs"]):
+                    found = self._json("GET", f"{root}/namespaces/{quote(self.namespace)}/{each['name']}")
+                    yield from ({"kind": each["kind"], **item} for item in found.get("items") or ())
+
+    def _resources(self, root: str) -> Sequence[Object]:
+        """What discovery lists below a group version's path; nothing where there is no such group version."""
+        try:
+            return self._json("GET", root).get("resources") or ()
+        except NotFound:
+            return ()
 
     def watch(
         self,
@@ -277,31 +279,20 @@ class Cluster:
         response: urllib3.BaseHTTPResponse = answer.response
         if response.status >= 300:
             with closing(response):
-                raise _error(f"{method} {path}", response.status, response.data)
+                raise refusal(f"{method} {path}", response.status, response.data)
         return response
 
     def _path(
         self, kind: str, name: str | None = None, subresource: str | None = None, namespace: str | None = None
     ) -> str:
-        resource = RESOURCES.get(kind)
-        if resource is None:
-            raise NotFound(f"kind {kind!r} is unknown here; expected one of {', '.join(RESOURCES)}")
-        return resource.path(namespace or self.namespace, name, subresource)
+        return _resource(kind).path(namespace or self.namespace, name, subresource)
 
 
-def _error(what: str, status: int, body: bytes) -> ClusterError:
-    """What a status from 300 up means, with the message of the server's `Status` object where there is one."""
-    try:
-        reason = str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        reason = f"HTTP {status} {body[:200].decode(errors='replace')}".rstrip()
-    if status == 404:
-        return NotFound(f"{what}: {reason}")
-    if status == 409:
-        return Conflict(f"{what}: {reason}")
-    if status == 429 or status >= 500:
-        return Unreachable(f"{what}: {reason}")
-    return Refused(what, reason, status)
+def _resource(kind: str) -> Resource:
+    resource = RESOURCES.get(kind)
+    if resource is None:
+        raise NotFound(f"kind {kind!r} is unknown here; expected one of {', '.join(RESOURCES)}")
+    return resource
 
 
 def _selector(labels: Mapping[str, str] | None) -> dict[str, str]:

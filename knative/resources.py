@@ -19,12 +19,16 @@ class Resource:
     plural: str
     namespaced: bool = True
 
+    @property
+    def root(self) -> str:
+        """The path of its group version, where discovery lists it."""
+        return ("/apis/" if "/" in self.api_version else "/api/") + self.api_version
+
     def path(self, namespace: str, name: str | None = None, subresource: str | None = None) -> str:
         """The path of one object, or of all without `name`; `namespace` is left out where the kind has none."""
-        root = "/apis/" if "/" in self.api_version else "/api/"
         place = ["namespaces", namespace] if self.namespaced else []
         parts = [*place, self.plural, name, subresource]
-        return root + self.api_version + "".join(f"/{quote(part, safe='')}" for part in parts if part)
+        return self.root + "".join(f"/{quote(part, safe='')}" for part in parts if part)
 
 
 # Of two kinds named Service, Knative's is meant: Headrace never touches the core one.

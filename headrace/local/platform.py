@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib.resources
 import ipaddress
 import json
 import logging
@@ -36,6 +35,7 @@ from aiohttp import web
 
 from eventing.errors import HeadraceError, Misconfigured
 from headrace import config
+from headrace import manifests as of_rooms
 from headrace.local import platform_state
 from headrace.local.addresses import Addresses
 from headrace.local.api.api import KubernetesAPI
@@ -53,14 +53,12 @@ from headrace.local.pods.process import Processes
 
 log = logging.getLogger("headrace.platform")
 
-FIELD_MANAGER = "headrace"
+# Not that of `headrace deploy`: what a laptop's platform brings itself `undeploy` leaves alone, and a `deploy` that
+# would change it hears of a conflict.
+FIELD_MANAGER = "headrace-up"
 STOP_S = 15.0  # for requests in flight and processes, before the rest is killed
 REQUEST_JOURNAL_MIB = 256  # about 1.5 million requests
 API_PATHS = ("/api", "/apis", "/openapi", "/version", "/healthz", "/readyz", "/livez")
-# The rooms in the order in which a cluster would want them: the namespace first, what is subscribed before the
-# Triggers.
-ROOMS = ("knative", "functions", "trainers", "eventing")
-TEMPLATES = frozenset({"predictor.yaml", "predictor-grpc.yaml"})  # named after a model, never applied as they are
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -116,17 +114,10 @@ def _pairs(key: str, text: str) -> dict[str, str]:
 
 def manifests(values: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The rooms' manifests, as in a cluster, the ConfigMap `headrace` carrying `values`."""
-    for room in ROOMS:
-        folder = importlib.resources.files(room) / "manifests"
-        for file in sorted(folder.iterdir(), key=lambda f: (f.name != "namespace.yaml", f.name)):
-            if not file.name.endswith(".yaml") or file.name in TEMPLATES:
-                continue
-            for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8")):
-                if manifest is None:
-                    continue
-                if manifest["kind"] == "ConfigMap" and manifest["metadata"]["name"] == config.CONFIG_MAP:
-                    manifest["data"] = {**manifest.get("data", {}), **values}
-                yield manifest
+    for manifest in of_rooms.read():
+        if manifest["kind"] == "ConfigMap" and manifest["metadata"]["name"] == config.CONFIG_MAP:
+            manifest["data"] = {**manifest.get("data", {}), **values}
+        yield manifest
 
 
 class Platform:

@@ -184,3 +184,27 @@ def test_importing_the_client_does_not_load_kubernetes() -> None:
 
 def _told(change: tuple[str, dict[str, Any]]) -> tuple[str, str]:
     return change[0], change[1]["data"]["k"]
+
+
+def test_an_apply_without_force_names_the_fields_of_others_and_changes_nothing(cluster: client.Cluster) -> None:
+    cluster.apply(config_map("a", k="1"), field_manager="ops")
+    with pytest.raises(client.Conflict) as refused:
+        cluster.apply(config_map("a", k="2"), force=False)
+    assert refused.value.fields == (client.OwnedField("data.k", "ops"),)
+    found = cluster.get("ConfigMap", "a")
+    assert found is not None and found["data"] == {"k": "1"}
+
+
+def test_a_dry_run_answers_what_would_be_and_writes_nothing(cluster: client.Cluster) -> None:
+    assert cluster.apply(config_map("a", k="1"), dry_run=True)["data"] == {"k": "1"}
+    assert cluster.get("ConfigMap", "a") is None
+
+
+def test_the_contents_of_a_namespace_are_of_every_kind_and_of_no_other_namespace(cluster: client.Cluster) -> None:
+    cluster.apply(config_map("a", k="1"))
+    cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "b"}})
+    elsewhere = config_map("c", k="1")
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}})
+    cluster.apply({**elsewhere, "metadata": {**elsewhere["metadata"], "namespace": "other"}})
+    found = {(o["kind"], o["metadata"]["name"]) for o in cluster.contents()}
+    assert found == {("ConfigMap", "a"), ("ServiceAccount", "b")}

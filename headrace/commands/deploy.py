@@ -1,0 +1,189 @@
+"""Commands deploy and undeploy: the rooms' manifests to a cluster, and away again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from headrace import config, manifests, screen
+from headrace.commands import options
+from headrace.deploy import deployment, plan, undeployment
+from headrace.deploy.difference import Change, Difference
+from headrace.screen import Output
+from knative.client import Cluster
+
+Context = Annotated[
+    str | None, typer.Option("--context", envvar="HEADRACE_CONTEXT", help="Of the kubeconfig; else its current one.")
+]
+Namespace = Annotated[
+    str, typer.Option("--namespace", "-n", envvar="HEADRACE_NAMESPACE", help="Where everything of Headrace lives.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", envvar="HEADRACE_DRY_RUN", help="Ask the cluster what would be, change nothing.")
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout", envvar="HEADRACE_DEPLOY_TIMEOUT", parser=options.seconds, metavar="DURATION",
+        help="How long to wait, e.g. 90s or 5m.",
+    ),
+]  # fmt: skip
+
+
+def deploy(
+    context: typer.Context,
+    kube_context: Context = None,
+    namespace: Namespace = config.NAMESPACE,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image",
+            envvar="HEADRACE_DEPLOY_IMAGES",
+            metavar="REF",
+            help="Image of all containers, or functions=REF, trainers=REF.",
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", envvar="HEADRACE_DEPLOY_STORE", metavar="URL", help="Of the store, e.g. s3://bucket."),
+    ] = None,
+    broker_class: Annotated[
+        str | None,
+        typer.Option(
+            "--broker-class",
+            envvar="HEADRACE_BROKER_CLASS",
+            help="MTChannelBasedBroker, Kafka or RabbitMQBroker. [default: the cluster's]",
+        ),
+    ] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option("--set", envvar="HEADRACE_DEPLOY_VALUES", help="KEY=VALUE for the ConfigMap headrace."),
+    ] = None,
+    dry_run: DryRun = False,
+    force_conflicts: Annotated[
+        bool,
+        typer.Option(
+            "--force-conflicts", envvar="HEADRACE_FORCE_CONFLICTS", help="Take over fields that other managers set."
+        ),
+    ] = False,
+    timeout: Timeout = 300.0,
+    output: options.Json = Output.text,
+) -> None:
+    """Apply the manifests to the cluster of the current kubeconfig, and wait until all is Ready.
+
+    By server-side apply: what others have set is never overwritten, a conflict is told. Exit status 1 when something is
+    wrong, with its cause.
+
+    Example: headrace deploy --store s3://models --dry-run
+    """
+    wishes = plan.Wishes(
+        namespace=namespace,
+        store=store,
+        image=_for_all(image),
+        images=options.pairs("--image", [ref for ref in image or () if _is_named(ref)]),
+        broker_class=broker_class,
+        values=options.pairs("--set", value),
+    )
+    objects = plan.objects(manifests.read(), wishes)
+    how = deployment.Options(dry_run=dry_run, force_conflicts=force_conflicts, timeout_s=timeout)
+    cluster = _cluster(context, kube_context, namespace)
+    with _progress() as tell:
+        report = deployment.deploy(cluster, objects, how, tell)
+    if output is Output.json:
+        head = {"server": cluster.server, "namespace": namespace, "dry_run": dry_run}
+        screen.json_line({**head, **dataclasses.asdict(report), "healthy": not report.causes})
+    else:
+        _show(report, dry_run)
+    if report.causes:
+        raise deployment.NotDeployed(report.causes)
+
+
+def undeploy(
+    context: typer.Context,
+    kube_context: Context = None,
+    namespace: Namespace = config.NAMESPACE,
+    dry_run: DryRun = False,
+    timeout: Timeout = 120.0,
+    output: options.Json = Output.text,
+) -> None:
+    """Remove what deploy and the promoter made, and no data.
+
+    Claims, secrets, stores and other people's objects stay; the namespace goes if it is ours and nothing is left in it.
+
+    Example: headrace undeploy --dry-run
+    """
+    cluster = _cluster(context, kube_context, namespace)
+    with _progress() as tell:
+        report = undeployment.undeploy(cluster, dry_run, timeout, tell)
+    if output is Output.json:
+        head = {"server": cluster.server, "namespace": namespace, "dry_run": dry_run}
+        screen.json_line({**head, **dataclasses.asdict(report)})
+    else:
+        for name in report.removed:
+            screen.say(f"{'would be removed' if dry_run else 'removed'}   {name}")
+        for name in report.kept:
+            screen.say(f"kept      {name}")
+        if not (report.removed or report.kept or report.causes):
+            screen.say(f"nothing of Headrace's is in namespace {namespace}")
+    if report.causes:
+        raise deployment.NotDeployed(report.causes)
+
+
+def _is_named(ref: str) -> bool:
+    """Whether an image is given as NAME=REF; no reference holds a `=`."""
+    return "=" in ref
+
+
+def _for_all(images: list[str] | None) -> str | None:
+    alone = [ref for ref in images or () if not _is_named(ref)]
+    if len(alone) > 1:
+        raise typer.BadParameter("give one image for all, or functions=REF and trainers=REF", param_hint="--image")
+    return alone[0] if alone else None
+
+
+def _cluster(context: typer.Context, kube_context: str | None, namespace: str) -> Cluster:
+    named = context.obj.kubeconfig
+    return Cluster.connect(str(named) if named else None, namespace, kube_context)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    with screen.progress() as bar:
+        task = bar.add_task("asking the cluster", total=None)
+
+        def tell(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what[:100], completed=done, total=total)
+
+        yield tell
+
+
+def _show(report: deployment.Report, dry_run: bool) -> None:
+    for each in report.differences:
+        screen.say(f"{_verb(each, dry_run):<16} {each.kind} {each.name}{_readiness(report, each)}")
+        for field in each.fields:
+            screen.say(f"    {field.path}: {_short(field.before)} -> {_short(field.after)}")
+    if report.unjudged:
+        screen.note("the namespace is not there yet: what would be in it was not judged by the cluster")
+    for note in report.notes:
+        screen.note(note)
+
+
+def _verb(each: Difference, dry_run: bool) -> str:
+    return f"would be {each.change}" if dry_run and each.change is not Change.unchanged else str(each.change)
+
+
+def _readiness(report: deployment.Report, each: Difference) -> str:
+    ready = report.ready.get(f"{each.kind} {each.name}")
+    return "" if ready is None else "   Ready" if ready else "   not Ready"
+
+
+def _short(value: Any) -> str:
+    """A value as JSON has it, one line at most; `-` for none."""
+    if value is None:
+        return "-"
+    text = screen.json_text(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

@@ -1,0 +1,225 @@
+"""`headrace deploy`: judge everything by a dry run, apply it, wait until it is Ready, say what is wrong.
+
+Nothing is applied while one object would be refused: the whole is judged first, and every fault is named at once. Each
+step may be repeated: an apply that was done already changes nothing. Called by the command; decisions are in `.plan`,
+`.difference` and `.causes`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eventing.errors import HeadraceError
+from headrace import config, status
+from headrace.deploy import causes, difference, ownership
+from headrace.deploy.causes import Cause
+from headrace.deploy.difference import Difference
+from knative.client import Cluster, ClusterError, Refused, Unreachable
+
+Object = dict[str, Any]
+
+POLL_S = 1.0
+# A condition may be of the state before: what nobody but a person can heal must have stood for so long.
+FINAL_S = 15.0
+
+Tell = Callable[[str, int, int], None]
+"""Progress: a sentence, how many of how many are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How it is done."""
+
+    dry_run: bool = False
+    force_conflicts: bool = False
+    timeout_s: float = 300.0
+    """For all parts together to become Ready, from the first apply on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was, or would be, done."""
+
+    differences: tuple[Difference, ...]
+    ready: Mapping[str, bool]
+    """Of what has a Ready condition, by kind and name; empty for a dry run."""
+    causes: tuple[Cause, ...]
+    """What is wrong; empty when all is well."""
+    notes: tuple[str, ...] = ()
+    """What is worth knowing besides."""
+    unjudged: bool = False
+    """The namespace is not there yet, so that the server could not judge what would be in it."""
+
+
+def deploy(cluster: Cluster, objects: Sequence[Object], options: Options, tell: Tell) -> Report:
+    """Apply `objects`, in their order, to the namespace of `cluster`, as far as `options` say.
+
+    Raises Unreachable where the API server does not answer at the start.
+    """
+    missing = [kind for kind in dict.fromkeys(obj["kind"] for obj in objects) if not cluster.serves(kind)]
+    if missing:
+        return Report((), {}, tuple(causes.of_missing(missing)))
+    ends = time.monotonic() + options.timeout_s
+    there = _namespace(cluster)
+    new = there is None
+    if there is not None and not ownership.ours(there):
+        # It is somebody's: `undeploy` must not take it for ours, so that it is not even labelled.
+        objects = [obj for obj in objects if obj["kind"] != "Namespace"]
+    first = [obj for obj in objects if new and obj["kind"] == "Namespace"]
+    judged, faults = _judge(cluster, first or objects, options, tell)
+    if faults or options.dry_run:
+        others = [o for o in objects if o not in first] if first else []
+        unjudged = tuple(difference.difference(None, obj) for obj in others)
+        return Report((*judged, *unjudged), {}, tuple(faults), unjudged=bool(unjudged))
+    if first:
+        # Only now can the server judge what is to be in it.
+        faults = _apply(cluster, first, options, ends, tell)
+        more, wrong = _judge(cluster, [o for o in objects if o not in first], options, tell)
+        judged, faults = [*judged, *more], [*faults, *wrong]
+    if not faults:
+        faults = _apply(cluster, [o for o in objects if o not in first], options, ends, tell)
+    if faults:
+        return Report(tuple(judged), {}, tuple(faults))
+    ready, wrong = _wait(cluster, objects, ends, tell)
+    return Report(tuple(judged), ready, tuple(wrong), tuple(_notes(cluster, objects, ready)))
+
+
+def _namespace(cluster: Cluster) -> Object | None:
+    """The namespace; one without a label where it may not be read, which who has rights in it alone may not."""
+    try:
+        return cluster.get("Namespace", cluster.namespace)
+    except Refused:
+        return {"kind": "Namespace", "metadata": {"name": cluster.namespace}}
+
+
+def _judge(
+    cluster: Cluster, objects: Sequence[Object], options: Options, tell: Tell
+) -> tuple[list[Difference], list[Cause]]:
+    """What the server would make of each object, and why it would refuse which."""
+    found: list[Difference] = []
+    faults: list[Cause] = []
+    for done, obj in enumerate(objects):
+        tell(f"judging {causes.label(obj)}", done, len(objects))
+        try:
+            before = cluster.get(obj["kind"], obj["metadata"]["name"])
+            if before is not None and not ownership.labelled(before) and not options.force_conflicts:
+                faults.append(causes.of_stranger(before))
+                continue
+            after = cluster.apply(obj, ownership.FIELD_MANAGER, force=options.force_conflicts, dry_run=True)
+        except ClusterError as e:
+            faults.append(causes.of_error(obj, e))
+        else:
+            found.append(difference.difference(before, after))
+    return found, faults
+
+
+def _apply(cluster: Cluster, objects: Sequence[Object], options: Options, ends: float, tell: Tell) -> list[Cause]:
+    """Apply each; a server or webhook that is away is waited for. What follows a refused one is left alone."""
+    for done, obj in enumerate(objects):
+        tell(f"applying {causes.label(obj)}", done, len(objects))
+        while True:
+            try:
+                cluster.apply(obj, ownership.FIELD_MANAGER, force=options.force_conflicts)
+                break
+            except Unreachable as e:
+                if time.monotonic() > ends:
+                    return [causes.of_error(obj, e)]
+                tell(f"applying {causes.label(obj)} again: {e}", done, len(objects))
+                time.sleep(POLL_S)
+            except ClusterError as e:
+                return [causes.of_error(obj, e)]
+    return []
+
+
+def is_ready(obj: Object) -> bool:
+    """Whether the object's controller says Ready of the object as it is now, not of an earlier one."""
+    seen = (obj.get("status") or {}).get("observedGeneration", 0)
+    current = seen >= obj["metadata"].get("generation", 0)
+    return bool(current and status.condition(obj, "Ready").get("status") == "True")
+
+
+def _wait(cluster: Cluster, objects: Sequence[Object], ends: float, tell: Tell) -> tuple[dict[str, bool], list[Cause]]:
+    """Until all parts are Ready, the time is over, or what is missing will not come by waiting."""
+    wanted = [causes.label(obj) for obj in objects if obj["kind"] in status.CONDITIONED]
+    hopeless_since: float | None = None
+    while True:
+        now = time.monotonic()
+        try:
+            live = _live(cluster, set(wanted))
+            ready = {name: name in live and is_ready(live[name]) for name in wanted}
+            if all(ready.values()):
+                return ready, []
+            told = _told(cluster)
+            wrong = [_cause(name, live.get(name), told) for name in wanted if not ready[name]]
+        except Unreachable as e:
+            ready, wrong = dict.fromkeys(wanted, False), [Cause("cluster", str(e))]
+        hopeless_since = (hopeless_since or now) if all(cause.final for cause in wrong) else None
+        if now > ends or (hopeless_since is not None and now - hopeless_since > FINAL_S):
+            return ready, wrong
+        tell(f"waiting for {wrong[0]}", sum(ready.values()), len(wanted))
+        time.sleep(POLL_S)
+
+
+def _live(cluster: Cluster, wanted: set[str]) -> dict[str, Object]:
+    found = (obj for kind in status.CONDITIONED for obj in cluster.list(kind))
+    return {causes.label(obj): obj for obj in found if causes.label(obj) in wanted}
+
+
+def _cause(name: str, live: Object | None, told: Mapping[str, Sequence[str]]) -> Cause:
+    if live is None:
+        return Cause(name, "it has been removed by somebody", "deploy again", final=True)
+    return causes.of_part(live, told.get(name, ()))
+
+
+def _told(cluster: Cluster) -> dict[str, list[str]]:
+    """What revisions and pods say, by the object that they are made for.
+
+    Pods of a Service carry its name as a label; of a ContainerSource its own.
+    """
+    found: dict[str, list[str]] = {}
+    for revision in cluster.list("Revision"):
+        service = (revision["metadata"].get("labels") or {}).get("serving.knative.dev/service")
+        for condition in (revision.get("status") or {}).get("conditions") or ():
+            if service and condition.get("status") == "False":
+                text = ": ".join(str(t) for t in (condition.get("reason"), condition.get("message")) if t)
+                found.setdefault(f"Service {service}", []).insert(0, text)
+    for pod in cluster.list("Pod"):
+        labels = pod["metadata"].get("labels") or {}
+        service, source = labels.get("serving.knative.dev/service"), labels.get("sources.knative.dev/containerSource")
+        name = f"Service {service}" if service else f"ContainerSource {source}" if source else None
+        if name:
+            found.setdefault(name, []).extend(_said_by(pod))
+    return found
+
+
+def _said_by(pod: Object) -> Iterator[str]:
+    """Why a pod does not run, in the words of the scheduler and the kubelet."""
+    told = pod.get("status") or {}
+    for condition in told.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            yield f"{condition.get('reason', '')}: {condition.get('message', '')}"
+    for container in (*(told.get("initContainerStatuses") or ()), *(told.get("containerStatuses") or ())):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            yield f"{waiting['reason']}: {waiting.get('message', '')}"
+
+
+def _notes(cluster: Cluster, objects: Sequence[Object], ready: Mapping[str, bool]) -> Iterator[str]:
+    """What works otherwise than it seems: events that are sent past the Broker."""
+    if not ready.get(f"Broker {config.BROKER}"):
+        return
+    broker = cluster.get("Broker", config.BROKER) or {}
+    address = ((broker.get("status") or {}).get("address") or {}).get("url")
+    sink = next((o["data"]["K_SINK"] for o in objects if o["kind"] == "ConfigMap" and "K_SINK" in o["data"]), None)
+    if address and sink and address.rstrip("/") != sink.rstrip("/"):
+        yield f"the Broker answers at {address}, but K_SINK is {sink}: deploy with --set K_SINK={address}"
+
+
+class NotDeployed(HeadraceError):
+    """Something is wrong; each cause on a line."""
+
+    def __init__(self, found: Sequence[Cause]) -> None:
+        super().__init__("\n".join(map(str, found)))

@@ -1,0 +1,144 @@
+"""What is applied: the rooms' manifests with what one place wants otherwise put in. Pure.
+
+Called by `headrace deploy`; the overlays of deploy/kustomize make the same objects (a test compares them).
+Source: knative.dev/docs/eventing/brokers/broker-types; the ingress of each class as its controller names it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from eventing.errors import HeadraceError, Misconfigured
+from headrace import config
+from knative import vocabulary
+
+Object = dict[str, Any]
+
+BROKER_CLASS = "eventing.knative.dev/broker.class"
+IMAGES = ("functions", "trainers")  # the last words of the two images' names
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerClass:
+    """One class of Broker that is known here.
+
+    ingress: the URL at which a Broker of this class takes events, with `{namespace}` and `{name}`. config: what the
+    Broker's `spec.config` must name, None where the class has a default of its own.
+    """
+
+    ingress: str
+    config: Mapping[str, str] | None = None
+
+
+BROKER_CLASSES: Mapping[str, BrokerClass] = {
+    "MTChannelBasedBroker": BrokerClass("http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}"),
+    "Kafka": BrokerClass(
+        "http://kafka-broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}",
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "kafka-broker-config", "namespace": "knative-eventing"},
+    ),
+    "RabbitMQBroker": BrokerClass(
+        "http://{name}-broker-ingress.{namespace}.svc.cluster.local",
+        {"apiVersion": "eventing.knative.dev/v1alpha1", "kind": "RabbitmqBrokerConfig", "name": "headrace"},
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What one place wants otherwise than the manifests say."""
+
+    namespace: str = config.NAMESPACE
+    store: str | None = None
+    """The fsspec URL that every pod can reach; None: the manifest's."""
+    image: str | None = None
+    """The image of every container."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """`functions` and `trainers` to the image of each; goes before `image`."""
+    broker_class: str | None = None
+    """None leaves it to the cluster's default."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """Further keys of the ConfigMap `headrace`."""
+
+    def __post_init__(self) -> None:
+        """Raises Misconfigured, every fault named."""
+        faults = list(_faults(self))
+        if len(faults) == 1:
+            raise faults[0]
+        if faults:
+            raise HeadraceError("; ".join(map(str, faults)))
+
+
+def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
+    if wishes.store is not None and not urlsplit(wishes.store).scheme:
+        yield Misconfigured("--store", wishes.store, "an fsspec URL, e.g. s3://bucket or file:///var/headrace/store")
+    if wishes.store is not None and urlsplit(wishes.store).scheme == "memory":
+        yield Misconfigured("--store", wishes.store, "a store that all pods share; memory:// is one process's own")
+    for name in wishes.images.keys() - set(IMAGES):
+        yield Misconfigured("--image", name, f"{' or '.join(f'{i}=REF' for i in IMAGES)}, or REF alone for all")
+    known = wishes.broker_class is None or wishes.broker_class in BROKER_CLASSES
+    if not known and "K_SINK" not in wishes.values:
+        near = vocabulary.closest(str(wishes.broker_class), BROKER_CLASSES)
+        meant = f" (meant {near}?)" if near else ""
+        yield Misconfigured(
+            "--broker-class", str(wishes.broker_class),
+            f"{', '.join(BROKER_CLASSES)}{meant}; for any other say where its Broker takes events: --set K_SINK=URL",
+        )  # fmt: skip
+
+
+def objects(manifests: Sequence[Object], wishes: Wishes) -> list[Object]:
+    """The manifests as this place wants them, in the same order; the given ones stay as they are."""
+    return [_object(copy.deepcopy(obj), wishes) for obj in manifests]
+
+
+def _object(obj: Object, wishes: Wishes) -> Object:
+    for node in _nodes(obj):
+        # Of metadata, of references, of subjects: whatever is in our namespace moves along.
+        if node.get("namespace") == config.NAMESPACE:
+            node["namespace"] = wishes.namespace
+    for container in containers(obj):
+        room = container["image"].rpartition(":")[0].rpartition("/")[2]
+        container["image"] = wishes.images.get(room) or wishes.image or container["image"]
+    if obj["kind"] == "Namespace":
+        obj["metadata"]["name"] = wishes.namespace
+    if obj["kind"] == "ConfigMap" and obj["metadata"]["name"] == config.CONFIG_MAP:
+        obj["data"] = _values(obj["data"], wishes)
+    if obj["kind"] == "Broker" and wishes.broker_class:
+        obj["metadata"].setdefault("annotations", {})[BROKER_CLASS] = wishes.broker_class
+        known = BROKER_CLASSES.get(wishes.broker_class)
+        if known and known.config:
+            obj["spec"]["config"] = dict(known.config)
+            if "namespace" not in known.config:
+                obj["spec"]["config"]["namespace"] = wishes.namespace
+    return obj
+
+
+def _values(data: Mapping[str, str], wishes: Wishes) -> dict[str, str]:
+    values = dict(data)
+    chosen = BROKER_CLASSES.get(wishes.broker_class or "MTChannelBasedBroker")
+    if chosen:
+        values["K_SINK"] = chosen.ingress.format(namespace=wishes.namespace, name=config.BROKER)
+    if wishes.store:
+        values["HEADRACE_STORE"] = wishes.store
+    return {**values, **wishes.values}
+
+
+def containers(obj: Object) -> Iterator[Object]:
+    """Every container that an object describes, init containers too."""
+    for node in _nodes(obj):
+        for key in ("containers", "initContainers"):
+            if isinstance(node.get(key), list):
+                yield from node[key]
+
+
+def _nodes(value: Any) -> Iterator[Object]:
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from _nodes(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _nodes(item)

@@ -1,0 +1,92 @@
+"""What an API server may answer besides yes, and what each answer means to who asked.
+
+    ClusterError
+    ├── NotFound             no such object, kind or namespace
+    ├── Conflict             somebody else wrote first: read again, decide again
+    ├── Refused              it will not do it, for the reason it gives: RBAC, validation, a webhook
+    └── Unreachable          no answer, too busy, or broken: also a RetryLater, so that an event is delivered again
+
+Made by `knative.client`, which hands them on under the same names. Source: kubernetes.io, API Concepts (statuses) and
+Server-Side Apply (conflicts).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from eventing.errors import HeadraceError, RetryLater
+
+Object = dict[str, Any]
+
+
+class ClusterError(HeadraceError):
+    """The Kubernetes API did not do what was asked."""
+
+
+class NotFound(ClusterError):
+    """There is no such object, kind or namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedField:
+    """A field that a server-side apply would have changed, and the manager whose it is."""
+
+    path: str
+    manager: str
+
+
+class Conflict(ClusterError):
+    """The object has changed since it was read, or exists already: read it again.
+
+    fields: after a server-side apply, every field of another manager's that it would have changed; else none.
+    """
+
+    def __init__(self, what: str, fields: tuple[OwnedField, ...] = ()) -> None:
+        super().__init__(what)
+        self.fields = fields
+
+
+class Refused(ClusterError):
+    """The API server will not do it; asking again changes nothing until a person changes something.
+
+    reason: the server's own message. status: its HTTP status; 403 is for who grants rights, 400 and 422 for who asked.
+    """
+
+    def __init__(self, what: str, reason: str, status: int) -> None:
+        super().__init__(f"{what}: {reason}")
+        self.reason = reason
+        self.status = status
+
+
+class Unreachable(ClusterError, RetryLater):
+    """No answer from the API server, or one that says later."""
+
+
+def refusal(what: str, status: int, body: bytes) -> ClusterError:
+    """What a status from 300 up means, with the message of the server's `Status` object where there is one."""
+    told: Object = {}
+    try:
+        told = json.loads(body)
+        reason = str(told["message"])
+    except (ValueError, KeyError, TypeError):
+        reason = f"HTTP {status} {body[:200].decode(errors='replace')}".rstrip()
+    if status == 404:
+        return NotFound(f"{what}: {reason}")
+    if status == 409:
+        return Conflict(f"{what}: {reason}", tuple(_owned(told)))
+    if status == 429 or status >= 500:
+        return Unreachable(f"{what}: {reason}")
+    return Refused(what, reason, status)
+
+
+def _owned(status: Object) -> Iterator[OwnedField]:
+    """The fields that a refused server-side apply would have taken from other managers."""
+    for cause in (status.get("details") or {}).get("causes") or ():
+        # conflict with "kubectl-edit" using serving.knative.dev/v1 at 2026-01-02T03:04:05Z
+        manager = re.match(r'conflict with "([^"]*)"', str(cause.get("message", "")))
+        if cause.get("reason") == "FieldManagerConflict" and manager:
+            yield OwnedField(str(cause.get("field", "")).lstrip("."), manager[1])

@@ -1,0 +1,43 @@
+"""Whose an object is: what `undeploy` may take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from headrace.deploy import ownership
+
+Object = dict[str, Any]
+LABEL = {"app.kubernetes.io/part-of": "headrace"}
+MODEL = {**LABEL, "app.kubernetes.io/component": "predictor"}
+APPLIED, ARGO = ("headrace", "Apply"), ("argocd-controller", "Apply")
+KUBECTL = ("kubectl-client-side-apply", "Update")
+
+
+def obj(labels: Object, *managers: tuple[str, str], kind: str = "Service") -> Object:
+    managed = [{"manager": manager, "operation": operation} for manager, operation in managers]
+    return {"kind": kind, "metadata": {"name": "x", "labels": labels, "managedFields": managed}}
+
+
+@pytest.mark.parametrize(
+    ("o", "ours", "others", "of_model"),
+    [
+        (obj(LABEL, APPLIED), True, [], False),
+        (obj(LABEL, APPLIED, ("controller", "Update")), True, [], False),
+        (obj(LABEL, APPLIED, ARGO), True, ["argocd-controller"], False),
+        (obj(LABEL, APPLIED, KUBECTL), True, ["kubectl-client-side-apply"], False),
+        (obj(LABEL, ARGO), False, ["argocd-controller"], False),
+        (obj(LABEL, ("headrace", "Update")), False, [], False),
+        (obj(LABEL, ("headrace-up", "Apply")), False, ["headrace-up"], False),
+        (obj({}, APPLIED), False, [], False),
+        (obj(MODEL, ("OpenAPI-Generator", "Update")), False, [], True),
+        (obj(MODEL, KUBECTL), False, ["kubectl-client-side-apply"], False),
+        (obj(MODEL, ("x", "Update"), kind="ConfigMap"), False, [], False),
+        (obj({"app.kubernetes.io/component": "predictor"}, ("x", "Update")), False, [], False),
+    ],
+)
+def test_ours_is_what_bears_our_label_and_was_applied_by_us(
+    o: Object, ours: bool, others: list[str], of_model: bool
+) -> None:
+    assert (ownership.ours(o), ownership.others(o), ownership.made_for_a_model(o)) == (ours, others, of_model)

@@ -1,0 +1,102 @@
+"""What is applied: the manifests with one place's wishes put in, and nothing else changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from eventing.errors import HeadraceError, Misconfigured
+from headrace import manifests
+from headrace.deploy import plan
+from headrace.deploy.plan import Wishes
+
+Object = dict[str, Any]
+
+
+def planned(**wishes: Any) -> dict[str, Object]:
+    return {f"{o['kind']} {o['metadata']['name']}": o for o in plan.objects(manifests.read(), Wishes(**wishes))}
+
+
+def test_without_wishes_the_manifests_are_applied_as_they_are() -> None:
+    assert plan.objects(manifests.read(), Wishes()) == manifests.read()
+
+
+def test_what_others_need_comes_first() -> None:
+    kinds = [o["kind"] for o in manifests.read()]
+    order = ["Namespace", "ConfigMap", "ServiceAccount", "Role", "RoleBinding", "Broker", "JobSink", "Service"]
+    assert list(dict.fromkeys(kinds)) == [*order, "Trigger", "ContainerSource"]
+
+
+def test_the_templates_of_models_are_not_applied() -> None:
+    assert not any("predictor" in o["metadata"]["name"] for o in manifests.read())
+
+
+def test_another_namespace_takes_everything_along_and_leaves_no_reference_behind() -> None:
+    found = planned(namespace="team-a")
+    assert "Namespace team-a" in found
+    assert {o["metadata"].get("namespace") for o in found.values()} == {None, "team-a"}
+    broker = found["Broker default"]["spec"]["delivery"]["deadLetterSink"]["ref"]
+    assert broker["namespace"] == "team-a"
+    assert found["RoleBinding promoter"]["subjects"][0]["namespace"] == "team-a"
+    assert found["ConfigMap headrace"]["data"]["K_SINK"].endswith("/team-a/default")
+    assert found["ContainerSource folder"]["spec"]["sink"]["ref"]["namespace"] == "team-a"
+
+
+@pytest.mark.parametrize(
+    ("broker_class", "sink", "config"),
+    [
+        (None, "http://broker-ingress.knative-eventing.svc.cluster.local/a/default", None),
+        ("MTChannelBasedBroker", "http://broker-ingress.knative-eventing.svc.cluster.local/a/default", None),
+        ("Kafka", "http://kafka-broker-ingress.knative-eventing.svc.cluster.local/a/default", "kafka-broker-config"),
+        ("RabbitMQBroker", "http://default-broker-ingress.a.svc.cluster.local", "headrace"),
+    ],
+)
+def test_a_class_of_broker_brings_its_ingress_and_its_configuration(
+    broker_class: str | None, sink: str, config: str | None
+) -> None:
+    found = planned(namespace="a", broker_class=broker_class)
+    broker = found["Broker default"]
+    assert found["ConfigMap headrace"]["data"]["K_SINK"] == sink
+    assert (broker["metadata"].get("annotations") or {}).get(plan.BROKER_CLASS) == broker_class
+    assert (broker["spec"].get("config") or {}).get("name") == config
+
+
+def test_an_image_for_all_and_one_for_the_trainers_alone() -> None:
+    found = planned(image="reg:5000/all:1", images={"trainers": "reg:5000/t@sha256:12"})
+    images = {name: {c["image"] for c in plan.containers(o)} for name, o in found.items()}
+    assert images["JobSink random-forest"] == {"reg:5000/t@sha256:12"}
+    assert images["Service promoter"] == images["ContainerSource folder"] == {"reg:5000/all:1"}
+
+
+def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
+    data = planned(store="s3://models", values={"HEADRACE_CANARY_S": "5", "K_SINK": "http://b"})["ConfigMap headrace"]
+    assert data["data"]["HEADRACE_STORE"] == "s3://models"
+    assert data["data"]["HEADRACE_CANARY_S"] == "5"
+    assert data["data"]["K_SINK"] == "http://b"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "seen"),
+    [
+        ({"store": "models"}, "models"),
+        ({"store": "memory://x"}, "memory"),
+        ({"images": {"predictor": "x"}}, "predictor"),
+        ({"broker_class": "kafka"}, "meant Kafka"),
+        ({"broker_class": "Nats"}, "K_SINK"),
+    ],
+)
+def test_a_wish_that_cannot_work_is_refused_with_what_is_expected(wishes: dict[str, Any], seen: str) -> None:
+    with pytest.raises(Misconfigured, match=seen):
+        Wishes(**wishes)
+
+
+def test_all_wishes_that_cannot_work_are_named_at_once() -> None:
+    with pytest.raises(HeadraceError, match=r"models.*Nats"):
+        Wishes(store="models", broker_class="Nats")
+
+
+def test_a_class_that_is_not_known_works_where_its_sink_is_told() -> None:
+    found = planned(broker_class="Nats", values={"K_SINK": "http://nats"})
+    assert found["Broker default"]["metadata"]["annotations"][plan.BROKER_CLASS] == "Nats"
+    assert found["ConfigMap headrace"]["data"]["K_SINK"] == "http://nats"
