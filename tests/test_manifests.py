@@ -190,11 +190,12 @@ def test_only_the_config_map_headrace_differs_on_a_laptop() -> None:
     }  # fmt: skip
 
 
-def test_every_container_takes_its_environment_from_that_config_map() -> None:
+def test_every_container_takes_its_environment_from_that_config_map_and_its_keys_from_a_secret() -> None:
     found = list(containers())
     assert len(found) == 8
     for o, container in found:
-        assert container["envFrom"] == [{"configMapRef": {"name": "headrace"}}], label(o)
+        keys = {"secretRef": {"name": "headrace-store", "optional": True}}
+        assert container["envFrom"] == [{"configMapRef": {"name": "headrace"}}, keys], label(o)
 
 
 def test_a_variable_that_is_set_is_one_that_the_code_cannot_do_without() -> None:

@@ -1,18 +1,20 @@
 """What a model's first version is made of: the Knative Service and the Trigger of the manifest, under the model's name.
 
 Used by the promoter. `functions/manifests/predictor.yaml` is the one place that says how a model is served, and
-`predictor-grpc.yaml` how over gRPC; here only names and the version are put in.
+`predictor-grpc.yaml` how over gRPC; here only names, the version and what the place wants otherwise are put in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 import yaml
 
-from knative import rollout
+from knative import json_patch, rollout
 from knative.canary import Canary
+from knative.json_patch import Operation
 
 Object = dict[str, Any]
 
@@ -20,9 +22,12 @@ MANIFEST = "predictor.yaml"
 GRPC_MANIFEST = "predictor-grpc.yaml"
 
 
-def service(model: str, first: Canary) -> Object:
-    """The Service that serves `first.version`, with the rollout already noted on it."""
-    return rollout.first_service(_of_kind("Service"), model, first)
+def service(model: str, first: Canary, patch: Sequence[Operation] = ()) -> Object:
+    """The Service that serves `first.version`, with the rollout already noted on it.
+
+    patch: what the place wants otherwise in the manifest. Raises json_patch.BadPatch where it does not fit.
+    """
+    return rollout.first_service(json_patch.apply(_of_kind("Service"), patch), model, first)
 
 
 def trigger(model: str) -> Object:
@@ -34,9 +39,15 @@ def trigger(model: str) -> Object:
     return found
 
 
-def grpc_service() -> Object:
-    """The manifest of a model's gRPC Service, for `knative.follow`."""
-    return _of_kind("Service", GRPC_MANIFEST)
+def grpc_service(patch: Sequence[Operation] = ()) -> Object:
+    """The manifest of a model's gRPC Service, for `knative.follow`; patched as the other one."""
+    return json_patch.apply(_of_kind("Service", GRPC_MANIFEST), patch)
+
+
+def fits(patch: Sequence[Operation]) -> None:
+    """Pass where `patch` can be applied to both manifests. Raises json_patch.BadPatch."""
+    for manifest in (MANIFEST, GRPC_MANIFEST):
+        json_patch.apply(_of_kind("Service", manifest), patch)
 
 
 def _set_subject(spec: Object, model: str) -> None:

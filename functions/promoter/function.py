@@ -25,11 +25,13 @@ from cloudevents.core.v1.event import CloudEvent
 
 from eventing import receiver, settings
 from eventing.contract import ModelTrained
-from functions.promoter import promotion
+from eventing.errors import Misconfigured
+from functions.promoter import deployment, promotion
 from functions.promoter.promotion import Means, Promotion
 from functions.store import Store
-from knative import client
+from knative import client, json_patch
 from knative.canary import Limits
+from knative.json_patch import Operation
 
 SOURCE = "/headrace/functions/promoter"
 # More than the Service's containerConcurrency: health and metrics are answered while every promotion is held.
@@ -61,6 +63,8 @@ class Settings:
     """HEADRACE_CANARY_POLL_S: time between two looks at a running canary."""
     grpc: bool = False
     """HEADRACE_GRPC: `on` gives each model a gRPC Service beside its own."""
+    predictor_patch: tuple[Operation, ...] = ()
+    """HEADRACE_PREDICTOR_PATCH: a JSON patch of the manifests that a model's Services are made of."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -86,7 +90,19 @@ class Settings:
             hold_s=number(environ, "HEADRACE_HOLD_S", 240.0, 1, 600),
             poll_s=number(environ, "HEADRACE_CANARY_POLL_S", 1.0, 0.01, 60),
             grpc=settings.switch(environ, "HEADRACE_GRPC", default=False),
+            predictor_patch=_patch(environ),
         )
+
+
+def _patch(environ: Mapping[str, str]) -> tuple[Operation, ...]:
+    seen = environ.get("HEADRACE_PREDICTOR_PATCH", "")
+    try:
+        patch = json_patch.parse(seen)
+        deployment.fits(patch)
+    except json_patch.BadPatch as e:
+        expected = f"a JSON patch (RFC 6902) that fits functions/manifests/predictor.yaml and predictor-grpc.yaml: {e}"
+        raise Misconfigured("HEADRACE_PREDICTOR_PATCH", seen, expected) from e
+    return patch
 
 
 class Promoter:
@@ -121,6 +137,7 @@ def main(environ: Mapping[str, str]) -> None:
         poll_s=chosen.poll_s,
         stop=stop,
         grpc=chosen.grpc,
+        predictor_patch=chosen.predictor_patch,
     )
     app = receiver.create_app(Promoter(means).handle, "promoter")
     receiver.serve(

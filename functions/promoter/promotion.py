@@ -7,6 +7,7 @@ needs but what was seen of a running canary, which a new watcher simply sees aga
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -25,6 +26,7 @@ from functions.promoter.watch import Watch
 from functions.store import Serving, Store
 from knative import canary, client, follow, rollout
 from knative.canary import Canary, Limits, Observation, Readiness
+from knative.json_patch import Operation
 from monitoring import metrics
 
 Verdict = ModelPromoted | ModelRejected | ModelRolledBack
@@ -52,6 +54,8 @@ class Means:
     """Set when the process is to end: whatever is held then is answered RetryLater at once."""
     grpc: bool = False
     """Whether a model without a gRPC Service is given one; those that are there follow the model's in any case."""
+    predictor_patch: tuple[Operation, ...] = ()
+    """What the place wants otherwise in the manifests that a model's Services are made of."""
     clock: Callable[[], float] = time.time
 
 
@@ -146,7 +150,7 @@ class Promotion:
             self._cluster.patch("Service", trained.model, rollout.start_patch(service, state))
             return None
         try:
-            self._cluster.create(deployment.service(trained.model, state))
+            self._cluster.create(deployment.service(trained.model, state, self._means.predictor_patch))
         except client.Refused as e:
             if e.status == 403:
                 raise  # a right that ops may still grant: no fault of the model's
@@ -207,8 +211,8 @@ class Promotion:
         """Brings the model's gRPC Service after `service`, as it was just read or written; its own are left alone."""
         self._companion = None
         if service is not None and rollout.model_of(service) == self._trained.model:
-            template = deployment.grpc_service if self._means.grpc else None
-            self._companion = follow.follow(self._cluster, service, template)
+            template = functools.partial(deployment.grpc_service, self._means.predictor_patch)
+            self._companion = follow.follow(self._cluster, service, template if self._means.grpc else None)
 
     def _both(self, service: client.Object, ready: Callable[[client.Object], Readiness]) -> Readiness:
         """What `ready` says of the model's Service, and once that is ready, of its gRPC Service, where there is one."""

@@ -7,6 +7,7 @@ Source: knative.dev/docs/eventing/brokers/broker-types; the ingress of each clas
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,6 +122,10 @@ def _values(data: Mapping[str, str], wishes: Wishes) -> dict[str, str]:
     chosen = BROKER_CLASSES.get(wishes.broker_class or "MTChannelBasedBroker")
     if chosen:
         values["K_SINK"] = chosen.ingress.format(namespace=wishes.namespace, name=config.BROKER)
+    if image := wishes.images.get("functions") or wishes.image:
+        # The promoter makes the models' Services, of a manifest that it brings along.
+        step = {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}
+        values["HEADRACE_PREDICTOR_PATCH"] = json.dumps([step])
     if wishes.store:
         values["HEADRACE_STORE"] = wishes.store
     return {**values, **wishes.values}

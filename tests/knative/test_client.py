@@ -186,7 +186,8 @@ def _told(change: tuple[str, dict[str, Any]]) -> tuple[str, str]:
     return change[0], change[1]["data"]["k"]
 
 
-def test_an_apply_without_force_names_the_fields_of_others_and_changes_nothing(cluster: client.Cluster) -> None:
+def test_an_apply_without_force_names_the_fields_of_others_and_changes_nothing(api: LocalAPI) -> None:
+    cluster = api.connect()
     cluster.apply(config_map("a", k="1"), field_manager="ops")
     with pytest.raises(client.Conflict) as refused:
         cluster.apply(config_map("a", k="2"), force=False)
@@ -195,12 +196,14 @@ def test_an_apply_without_force_names_the_fields_of_others_and_changes_nothing(c
     assert found is not None and found["data"] == {"k": "1"}
 
 
-def test_a_dry_run_answers_what_would_be_and_writes_nothing(cluster: client.Cluster) -> None:
+def test_a_dry_run_answers_what_would_be_and_writes_nothing(api: LocalAPI) -> None:
+    cluster = api.connect()
     assert cluster.apply(config_map("a", k="1"), dry_run=True)["data"] == {"k": "1"}
     assert cluster.get("ConfigMap", "a") is None
 
 
-def test_the_contents_of_a_namespace_are_of_every_kind_and_of_no_other_namespace(cluster: client.Cluster) -> None:
+def test_the_contents_of_a_namespace_are_of_every_kind_and_of_no_other_namespace(api: LocalAPI) -> None:
+    cluster = api.connect()
     cluster.apply(config_map("a", k="1"))
     cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "b"}})
     elsewhere = config_map("c", k="1")

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from eventing.errors import HeadraceError, Misconfigured
+from functions.promoter import deployment
 from headrace import manifests
 from headrace.deploy import plan
 from headrace.deploy.plan import Wishes
+from knative import json_patch
+from knative.canary import Canary
 
 Object = dict[str, Any]
 
@@ -67,6 +70,15 @@ def test_an_image_for_all_and_one_for_the_trainers_alone() -> None:
     images = {name: {c["image"] for c in plan.containers(o)} for name, o in found.items()}
     assert images["JobSink random-forest"] == {"reg:5000/t@sha256:12"}
     assert images["Service promoter"] == images["ContainerSource folder"] == {"reg:5000/all:1"}
+
+
+def test_the_models_services_that_the_promoter_makes_get_the_image_too() -> None:
+    data = planned(images={"functions": "reg/f:2"})["ConfigMap headrace"]["data"]
+    patch = json_patch.parse(data["HEADRACE_PREDICTOR_PATCH"])
+    state = Canary("v1", None, None, since=1.0, phase="starting", phase_since=1.0, event="e-1")
+    made = [deployment.service("flights", state, patch), deployment.grpc_service(patch)]
+    assert [c["image"] for o in made for c in plan.containers(o)] == ["reg/f:2", "reg/f:2"]
+    assert "HEADRACE_PREDICTOR_PATCH" not in planned(images={"trainers": "t"})["ConfigMap headrace"]["data"]
 
 
 def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
