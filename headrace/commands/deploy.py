@@ -49,7 +49,12 @@ def deploy(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option("--store", envvar="HEADRACE_DEPLOY_STORE", metavar="URL", help="Of the store, e.g. s3://bucket."),
+        typer.Option(
+            "--store",
+            envvar="HEADRACE_DEPLOY_STORE",
+            metavar="URL",
+            help="Of the store, e.g. s3://bucket. [default: as deployed]",
+        ),
     ] = None,
     broker_class: Annotated[
         str | None,
@@ -88,9 +93,12 @@ def deploy(
         broker_class=broker_class,
         values=options.pairs("--set", value),
     )
-    objects = plan.objects(manifests.read(), wishes)
-    how = deployment.Options(dry_run=dry_run, force_conflicts=force_conflicts, timeout_s=timeout)
     cluster = _cluster(context, kube_context, namespace)
+    how = deployment.Options(dry_run=dry_run, force_conflicts=force_conflicts, timeout_s=timeout)
+    if store is None:
+        # A deployment that says nothing of the store must not turn from the one that has the models.
+        wishes = dataclasses.replace(wishes, store=deployment.deployed_store(cluster))
+    objects = plan.objects(manifests.read(), wishes)
     with _progress() as tell:
         report = deployment.deploy(cluster, objects, how, tell)
     if output is Output.json:

@@ -43,13 +43,15 @@ _EXIT = re.compile(r"Container failed with|exit(?:ed)? (?:with )?(?:code |status
 class Cause:
     """Why one object is not as it should be.
 
-    final: waiting changes nothing, somebody must do something first.
+    final: waiting changes nothing, somebody must do something first. follows: it comes of another object's cause, and
+    goes with it.
     """
 
     object: str
     what: str
     todo: str = ""
     final: bool = False
+    follows: bool = False
 
     def __str__(self) -> str:
         return f"{self.object}: {self.what}" + (f"; {self.todo}" if self.todo else "")
@@ -119,7 +121,11 @@ def of_part(obj: Object, told: Sequence[str] = ()) -> Cause:
         todo = "see ConfigMap config-br-defaults in knative-eventing, or name a class with --broker-class"
         return Cause(who, f"its class has no working configuration: {said}", todo)
     if obj["kind"] == "Trigger" and re.search(r"Broker(?:DoesNotExist|NotConfigured|Unknown|NotReady)|[Bb]roker", said):
-        return Cause(who, f"waits for its Broker ({said})")
+        return Cause(who, f"waits for its Broker ({said})", follows=True)
+    if obj["kind"] == "Trigger" and re.search(r"[Ss]ubscriber", said):
+        return Cause(who, f"waits for its subscriber ({said})", follows=True)
+    if re.search(r"[Dd]eadLetterSink|[Dd]ead letter sink", said):
+        return Cause(who, f"waits for the dead letters ({said})", follows=True)
     if not said:
         said = "nothing has looked at it yet: is Knative's controller running?"
     return Cause(who, f"not Ready: {said}" + "".join(f"; {t}" for t in told[:1]))

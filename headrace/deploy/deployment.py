@@ -87,6 +87,15 @@ def deploy(cluster: Cluster, objects: Sequence[Object], options: Options, tell: 
     return Report(tuple(judged), ready, tuple(wrong), tuple(_notes(cluster, objects, ready)))
 
 
+def deployed_store(cluster: Cluster) -> str | None:
+    """The store's URL as an earlier deploy has set it; None where there was none."""
+    found = cluster.get("ConfigMap", config.CONFIG_MAP)
+    if found is None or not ownership.ours(found):
+        return None
+    url: str | None = (found.get("data") or {}).get("HEADRACE_STORE")
+    return url
+
+
 def _namespace(cluster: Cluster) -> Object | None:
     """The namespace; one without a label where it may not be read, which who has rights in it alone may not."""
     try:
@@ -141,6 +150,12 @@ def is_ready(obj: Object) -> bool:
     return bool(current and status.condition(obj, "Ready").get("status") == "True")
 
 
+def is_hopeless(found: Sequence[Cause]) -> bool:
+    """Whether waiting changes nothing: all is final but what comes of it."""
+    roots = [cause for cause in found if not cause.follows]
+    return bool(roots) and all(cause.final for cause in roots)
+
+
 def _wait(cluster: Cluster, objects: Sequence[Object], ends: float, tell: Tell) -> tuple[dict[str, bool], list[Cause]]:
     """Until all parts are Ready, the time is over, or what is missing will not come by waiting."""
     wanted = [causes.label(obj) for obj in objects if obj["kind"] in status.CONDITIONED]
@@ -156,7 +171,7 @@ def _wait(cluster: Cluster, objects: Sequence[Object], ends: float, tell: Tell) 
             wrong = [_cause(name, live.get(name), told) for name in wanted if not ready[name]]
         except Unreachable as e:
             ready, wrong = dict.fromkeys(wanted, False), [Cause("cluster", str(e))]
-        hopeless_since = (hopeless_since or now) if all(cause.final for cause in wrong) else None
+        hopeless_since = (hopeless_since or now) if is_hopeless(wrong) else None
         if now > ends or (hopeless_since is not None and now - hopeless_since > FINAL_S):
             return ready, wrong
         tell(f"waiting for {wrong[0]}", sum(ready.values()), len(wanted))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.deploy import causes
+from headrace.deploy import causes, deployment
 from headrace.deploy.plan import BROKER_CLASS
 from knative.client import Conflict, NotFound, OwnedField, Refused, Unreachable
 
@@ -110,3 +110,25 @@ def test_a_part_that_is_not_ready_is_told_by_its_cause(
 )  # fmt: skip
 def test_a_refusal_is_told_by_its_cause(error: Any, said: str) -> None:
     assert said in str(causes.of_error(of("Service"), error))
+
+
+ROOT = causes.Cause("Broker default", "x", final=True)
+HEALS = causes.Cause("Service promoter", "x")
+FOLLOWS = causes.of_part(of("Trigger", "BrokerDoesNotExist", "x"))
+
+
+@pytest.mark.parametrize(
+    ("found", "hopeless"),
+    [
+        ([ROOT], True),
+        ([ROOT, FOLLOWS], True),
+        ([ROOT, HEALS], False),
+        ([HEALS], False),
+        ([FOLLOWS], False),
+        ([], False),
+    ],
+)
+def test_waiting_ends_when_all_that_is_missing_comes_of_what_waiting_does_not_heal(
+    found: list[causes.Cause], hopeless: bool
+) -> None:
+    assert deployment.is_hopeless(found) is hopeless

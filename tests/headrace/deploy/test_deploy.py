@@ -86,7 +86,8 @@ def test_a_dry_run_shows_the_fields_that_would_change_and_changes_none(place: Pl
     assert place.deploy().returncode == 0
     shown = json.loads(place.deploy("--dry-run", "--image", "functions=reg.example/f:2", "-o", "json").stdout)
     changed = {d["name"]: d["fields"] for d in shown["differences"] if d["change"] == "changed"}
-    assert set(changed) == {"dead-letters", "drift-watch", "promoter", "folder"}
+    assert set(changed) == {"headrace", "dead-letters", "drift-watch", "promoter", "folder"}
+    assert [field["path"] for field in changed["headrace"]] == ["data.HEADRACE_PREDICTOR_PATCH"]
     assert changed["promoter"] == [
         {
             "path": "spec.template.spec.containers[name=promoter].image",
@@ -124,7 +125,36 @@ def test_an_object_of_somebody_else_is_neither_changed_nor_removed(place: Place)
     assert "theirs" in place.kubectl("get", "configmap", "headrace", "-o", "yaml")
 
 
-def test_undeploy_takes_all_that_is_ours_and_then_the_empty_namespace(place: Place) -> None:
+MODEL = """
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata:
+  name: {name}
+  labels: {{app.kubernetes.io/part-of: headrace, app.kubernetes.io/component: predictor}}
+spec:
+  template:
+    spec:
+      containers: [{{image: ghcr.io/headrace/functions:0.1.0, command: [sleep, "1000"]}}]
+"""
+
+
+def test_models_of_the_promoter_go_and_those_that_somebody_applied_stay(place: Place, tmp_path: Path) -> None:
+    assert place.deploy().returncode == 0
+    for verb, name in (("create", "flights"), ("apply", "theirs")):
+        (tmp_path / name).write_text(MODEL.format(name=name))
+        place.kubectl(verb, "-f", str(tmp_path / name))
+    assert place.undeploy("--timeout", "1s").returncode == 0
+    assert place.names("ksvc") == {"service.serving.knative.dev/theirs"}
+
+
+def test_a_deployment_that_says_nothing_of_the_store_keeps_it(place: Place) -> None:
+    assert place.deploy().returncode == 0
+    again = place.running.call(*place.words("deploy", "--dry-run", "-o", "json"))
+    (config_map,) = (d for d in json.loads(again.stdout)["differences"] if d["kind"] == "ConfigMap")
+    assert {field["path"] for field in config_map["fields"]} == {"data.K_SINK", "data.HEADRACE_DROP_FOLDER"}
+
+
+def test_undeploy_takes_all_that_is_ours_and_not_the_namespace_with_what_is_not(place: Place) -> None:
     assert place.deploy().returncode == 0
     place.kubectl("create", "secret", "generic", "kept", "--from-literal", "a=b")
     tried = place.undeploy("--dry-run")
