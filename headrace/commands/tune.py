@@ -74,7 +74,12 @@ def tune(
     from headrace.tune.world import Setting
 
     cluster = Config.from_map(options.pairs("--config", config))
-    now = present.of_manifest(manifest, service, cluster) if manifest else present.Present(Setting())
+    if manifest is not None:
+        now = present.of_manifest(manifest, service, cluster)
+    elif service is not None:
+        now = present.of_object(options.place(context).service(service), cluster, f"Service {service}")
+    else:
+        now = present.Present(Setting())
     wish = tuning.Wish(
         present=present.given(now, options.pairs("--annotation", annotation), container_concurrency, cluster),
         config=cluster,

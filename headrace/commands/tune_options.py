@@ -80,7 +80,10 @@ Manifest = Annotated[
     ),
 ]
 Service = Annotated[
-    str | None, _option("--service", "HEADRACE_TUNE_SERVICE", "Which Service of the manifest, if it holds several.")
+    str | None,
+    _option(
+        "--service", "HEADRACE_TUNE_SERVICE", "What is set now: this Service of the manifest; without one, as it runs."
+    ),
 ]
 Annotations = Annotated[
     list[str] | None,

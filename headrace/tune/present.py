@@ -1,4 +1,6 @@
-"""The setting that is there now: read from a manifest, or given as annotations. What the webhook refuses is refused."""
+"""The setting that is there now: of a manifest, of a Service that runs, or given as annotations. What the webhook
+refuses is refused.
+"""
 
 from __future__ import annotations
 
@@ -48,10 +50,17 @@ def of_manifest(file: Path, service: str | None, config: Config) -> Present:
         names = ", ".join(str(_mapping(d.get("metadata")).get("name")) for d in found) or "none"
         expected = f"--service NAME, one of these: {names}" if found else "a Service of serving.knative.dev"
         raise Misconfigured(f"--manifest {file}", f"Services: {names}", expected)
-    (manifest,) = named
+    return of_object(named[0], config, f"--manifest {file}")
+
+
+def of_object(manifest: Mapping[str, Any], config: Config, where: str) -> Present:
+    """The setting of one Service, Configuration or Revision, as written or as a cluster holds it.
+
+    where: what is named when it is refused. Raises Misconfigured for what Knative's webhook would refuse.
+    """
     refused = verdicts.admit(manifest, config)
     if refused:
-        raise Misconfigured(f"--manifest {file}", "; ".join(refused), "what Knative's webhook takes")
+        raise Misconfigured(where, "; ".join(refused), "what Knative's webhook takes")
     meta = _mapping(manifest.get("metadata"))
     inner = _mapping(_mapping(manifest.get("spec")).get("template"))
     template = manifest if manifest["kind"] == "Revision" else inner

@@ -18,6 +18,8 @@ import typer.main
 from typer.testing import CliRunner
 
 from headrace import cli
+from headrace.config import Config
+from headrace.place import Place
 from tests.running import Platform, flights_csv, platform
 
 running = pytest.fixture(scope="module")(platform)
@@ -288,3 +290,19 @@ def test_a_parameter_without_a_value_is_misuse(typed: Typed, served: Platform, t
     done = typed(served, "drop", str(file), "--dataset", "flights", "--parameter", "n_estimators")
     assert (done.status, done.out) == (2, "")
     assert "'n_estimators' is not KEY=VALUE" in done.err
+
+
+# ---------------------------------------------------------------- tune
+
+
+def test_the_present_setting_is_that_of_the_service_as_it_runs(served: Platform, typed: Typed) -> None:
+    words = ("--shape", "steady", "--peak-rps", "5", "--length", "1m", "--settings", "1", "-o", "json")
+    done = typed(served, "tune", *words, "--service", "flights")
+    assert done.status == 0, done.err
+    present = json.loads(done.out)["present"]
+    template = Place.of(Config(served.home, kubeconfig=None)).service("flights")["spec"]["template"]
+    assert present["container_concurrency"] == template["spec"]["containerConcurrency"]
+    max_scale = "autoscaling.knative.dev/max-scale"
+    assert present["annotations"][max_scale] == template["metadata"]["annotations"][max_scale]
+    nobody = typed(served, "tune", *words, "--service", "nobody")
+    assert (nobody.status, "nobody" in nobody.err) == (1, True)
