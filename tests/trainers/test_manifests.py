@@ -19,7 +19,8 @@ def test_a_job_sink_runs_the_job_and_knows_its_final_status(name: str) -> None:
     job = sink["spec"]["job"]["spec"]
     (container,) = job["template"]["spec"]["containers"]
     assert container["command"] == ["python", "-m", "trainers.job"]
-    assert container["envFrom"] == [{"configMapRef": {"name": "headrace"}}]
+    keys = {"secretRef": {"name": "headrace-store", "optional": True}}  # of a bucket; a folder needs none
+    assert container["envFrom"] == [{"configMapRef": {"name": "headrace"}}, keys]
     assert job["template"]["spec"]["restartPolicy"] == "Never"
     codes = job["podFailurePolicy"]["rules"][0]["onExitCodes"]
     assert (codes["values"], codes["containerName"]) == ([os.EX_DATAERR], container["name"])
