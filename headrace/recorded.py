@@ -5,17 +5,16 @@ Called by `headrace.tune.verify` and `headrace.check.verify`, which compare them
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import orjson
 
 from eventing.errors import Misconfigured
+from headrace import gzipped
 
-_GZIP = b"\x1f\x8b"
 _MISSING = object()
 
 
@@ -93,7 +92,7 @@ def lines(path: Path) -> Iterator[Line]:
     """Every object of the file, in order. Raises Misconfigured where it is not there, no such file, or empty."""
     number = objects = 0
     try:
-        with _opened(path) as file:
+        with gzipped.opened(path) as file:
             for number, text in enumerate(file, 1):
                 if text.strip():
                     objects += 1
@@ -105,12 +104,6 @@ def lines(path: Path) -> Iterator[Line]:
         raise Misconfigured(place, str(e), "JSON lines, plain or gzipped") from e
     if not objects:
         raise Misconfigured(f"--verify {path}", "an empty file", "one recorded case a line")
-
-
-def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
-    with path.open("rb") as file:
-        packed = file.read(len(_GZIP)) == _GZIP  # by what is in it: a name may say anything
-    return gzip.open(path, "rb") if packed else path.open("rb")
 
 
 def _line(where: str, text: bytes) -> Line:

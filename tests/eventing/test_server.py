@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import http.client
-import platform
 import signal
 import subprocess
 import sys
@@ -18,10 +16,10 @@ import pytest
 
 from eventing import server
 from eventing.errors import Misconfigured
+from tests import signals
 from tests.eventing import serving
 
 ECHO = "tests.eventing.serving"
-TGKILL = {"x86_64": 234, "aarch64": 131}.get(platform.machine(), 234)  # older C libraries name it not
 
 
 def test_what_is_in_flight_is_answered_after_sigterm_and_the_exit_is_0() -> None:
@@ -38,9 +36,7 @@ def test_what_is_in_flight_is_answered_after_sigterm_and_the_exit_is_0() -> None
 def test_a_signal_ends_it_whichever_thread_the_system_gives_it_to() -> None:
     with serving.process(ECHO) as (child, url):
         assert serving.ask(url, "echo", id="1")[0] == 200
-        tasks = [int(task.name) for task in Path(f"/proc/{child.pid}/task").iterdir()]
-        other = next(task for task in tasks if task != child.pid)
-        assert ctypes.CDLL(None, use_errno=True).syscall(TGKILL, child.pid, other, signal.SIGTERM) == 0
+        signals.to_another_thread(child.pid, signal.SIGTERM)
         assert child.wait(30) == 0
 
 

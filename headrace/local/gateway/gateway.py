@@ -27,6 +27,7 @@ import aiohttp
 import prometheus_client
 from aiohttp import web
 
+from headrace.local import tasks
 from headrace.local.gateway import proxy, routing
 from headrace.local.gateway.answered import Answered
 from headrace.local.gateway.proxy import Broken, NotSent, Proxy
@@ -91,10 +92,7 @@ class Gateway:
             await asyncio.wait(pending, timeout=DRAIN_S)
         for task in list(self._in_flight):
             task.cancel()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeper
+        await tasks.end(self._sweeper)
         self._unsubscribe()
         await self._proxy.stop()
 

@@ -15,7 +15,6 @@ after the last time is lost with a kill -9.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import orjson
 
+from headrace.local import tasks
 from headrace.local.gateway.request_files import FOLDER, PODS, REQUESTS
 from headrace.local.gateway.rotating_lines import RotatingLines
 from headrace.local.objects.objects import ADDED, DELETED, Change, Objects
@@ -70,10 +70,7 @@ class RequestJournal:
         """Write what is left. Pods that still run end with the platform."""
         if self._unsubscribe is not None:
             self._unsubscribe()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await tasks.end(self._task)
         for key in list(self._living):
             self._gone(key)
         await self._flush()

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from eventing.errors import Misconfigured
+from headrace.local import tasks
 from headrace.local.gateway import pod_autoscaler
 from headrace.local.gateway.meter import Meter
 from headrace.local.gateway.pod_autoscaler import KIND, Wanted
@@ -131,10 +132,7 @@ class Scaler:
     async def stop(self) -> None:
         if self._unsubscribe is not None:
             self._unsubscribe()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await tasks.end(self._task)
 
     def report(self, namespace: str, revision: str) -> Object | None:
         """The last decision about a revision and what was done about it, for people; None where it is not known."""

@@ -7,11 +7,11 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
+from headrace import gzipped
 from headrace.tune.traffic import BadTraffic
 
-GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1"
 HEAD_BYTES = 1 << 20  # enough to see the format by: a published header names 5,093 functions
 BLOCK_BYTES = 16 << 20  # of lines at once: large enough for vectorised parsing, small beside the arrays that come of it
@@ -33,14 +33,8 @@ _FOREIGN = (
 def opened(path: Path) -> Iterator[BinaryIO]:
     """The file's bytes, gzip unpacked. Raises BadTraffic for what is absent, broken or ends early, also while read."""
     try:
-        with path.open("rb") as file:
-            packed = file.read(len(GZIP)) == GZIP
-            file.seek(0)
-            if not packed:
-                yield file
-            else:
-                with gzip.open(file) as plain:
-                    yield cast(BinaryIO, plain)
+        with gzipped.opened(path) as file:
+            yield file
     except EOFError as e:
         raise BadTraffic(f"{path} is gzip that ends early: it was cut off; copy it again") from e
     except (gzip.BadGzipFile, zlib.error) as e:

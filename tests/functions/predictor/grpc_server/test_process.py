@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -18,12 +16,11 @@ import pytest
 from functions.predictor.grpc_server import open_inference_pb2 as v2
 from functions.predictor.grpc_server.settings import IN_A_POD, DoorSettings
 from functions.store import Store
+from tests import signals
 from tests.functions import packages
 from tests.functions.predictor import predictors
 from tests.functions.predictor.grpc_server import doors
 from tests.functions.predictor.predictors import MODEL, until
-
-TGKILL = {"x86_64": 234, "aarch64": 131}.get(platform.machine(), 234)  # older C libraries name it not
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +74,8 @@ def test_a_drain_fails_readiness_at_once_and_answers_what_still_arrives(store: s
 def test_a_signal_ends_it_whichever_thread_the_system_gives_it_to(store: str) -> None:
     with doors.running(store, HEADRACE_DRAIN_S="0") as door:
         door.until_ready()
-        process = door.process
-        other = next(int(t.name) for t in Path(f"/proc/{process.pid}/task").iterdir() if int(t.name) != process.pid)
-        assert ctypes.CDLL(None, use_errno=True).syscall(TGKILL, process.pid, other, signal.SIGTERM) == 0
-        assert process.wait(predictors.DEADLINE_S) == 0
+        signals.to_another_thread(door.process.pid, signal.SIGTERM)
+        assert door.process.wait(predictors.DEADLINE_S) == 0
 
 
 def test_no_request_fails_until_the_drain_is_over(store: str) -> None:
