@@ -92,8 +92,11 @@ def encode(served: Served, prediction: Prediction, columns: bool, bare: bool = F
     bare: whether NaN and infinities stand there as tokens; else they are null. Raises Refusal (400) when outputs that
     differ in their number of rows are asked for in rows.
     """
-    if not (columns or bare) and (row := _one_row(_writers_of(served.signature), prediction.outputs)) is not None:
-        return row
+    # A request of V2 chooses its outputs, and is told to the Broker as V1 would answer it: not all of them are there.
+    if not (columns or bare) and prediction.query.outputs is None:
+        row = _one_row(_writers_of(served.signature), prediction.outputs)
+        if row is not None:
+            return row
     outputs = {name: _jsonable(name, values) for name, values in prediction.outputs.items()}
     body: Any
     if len(outputs) == 1:

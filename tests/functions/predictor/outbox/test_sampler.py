@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from eventing.errors import RetryLater
 from functions.model import Model
 from functions.predictor.outbox import made
 from functions.predictor.outbox.sampler import MAX_ROWS, QUEUE_LENGTH, Sampler
+from functions.predictor.protocols import v1
 from functions.predictor.query import Prediction, Query
 from functions.predictor.served import Served
 from monitoring import predictions
@@ -120,3 +123,16 @@ def test_an_event_holds_floats_by_their_own_digits(served: Served) -> None:
     features = made.features_of(served, _prediction(served), 5)
     assert features["delay"] == (45.0, -5.0, 12.0, None, 20.5)
     assert features["carrier"] == ("AA", "DL", "UA", "AA", None)
+
+
+def test_of_one_row_what_was_asked_for_is_what_is_told(served: Served) -> None:
+    """A request of V2 may choose its outputs; those that it did not ask for are not there to be told."""
+
+    def told(*outputs: str) -> list[Any]:
+        row = Query(packages.arrays(packages.ROWS[1:2]), 1, outputs)
+        prediction = served.predict(row, time.perf_counter(), told=False)
+        answers: list[Any] = json.loads(v1.encode(served, prediction, columns=False))["predictions"]
+        return answers
+
+    assert told("label") == [0]
+    assert [set(answer) for answer in told("label", "probabilities")] == [{"label", "probabilities"}]
