@@ -7,10 +7,11 @@ step may be repeated: an apply that was done already changes nothing. Called by 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from eventing.errors import HeadraceError
 from headrace import config, status
@@ -22,8 +23,12 @@ from knative.client import Cluster, ClusterError, Refused, Unreachable
 Object = dict[str, Any]
 
 POLL_S = 1.0
+RESTART_S = 60.0  # an API server, or a webhook's pod, that restarts is back within this
 # A condition may be of the state before: what nobody but a person can heal must have stood for so long.
 FINAL_S = 15.0
+
+T = TypeVar("T")
+
 
 Tell = Callable[[str, int, int], None]
 """Progress: a sentence, how many of how many are done."""
@@ -69,7 +74,7 @@ def deploy(cluster: Cluster, objects: Sequence[Object], options: Options, tell: 
         # It is somebody's: `undeploy` must not take it for ours, so that it is not even labelled.
         objects = [obj for obj in objects if obj["kind"] != "Namespace"]
     first = [obj for obj in objects if new and obj["kind"] == "Namespace"]
-    judged, faults = _judge(cluster, first or objects, options, tell)
+    judged, faults = _judge(cluster, first or objects, options, ends, tell)
     if faults or options.dry_run:
         others = [o for o in objects if o not in first] if first else []
         unjudged = tuple(difference.difference(None, obj) for obj in others)
@@ -77,7 +82,7 @@ def deploy(cluster: Cluster, objects: Sequence[Object], options: Options, tell: 
     if first:
         # Only now can the server judge what is to be in it.
         faults = _apply(cluster, first, options, ends, tell)
-        more, wrong = _judge(cluster, [o for o in objects if o not in first], options, tell)
+        more, wrong = _judge(cluster, [o for o in objects if o not in first], options, ends, tell)
         judged, faults = [*judged, *more], [*faults, *wrong]
     if not faults:
         faults = _apply(cluster, [o for o in objects if o not in first], options, ends, tell)
@@ -105,19 +110,21 @@ def _namespace(cluster: Cluster) -> Object | None:
 
 
 def _judge(
-    cluster: Cluster, objects: Sequence[Object], options: Options, tell: Tell
+    cluster: Cluster, objects: Sequence[Object], options: Options, ends: float, tell: Tell
 ) -> tuple[list[Difference], list[Cause]]:
     """What the server would make of each object, and why it would refuse which."""
     found: list[Difference] = []
     faults: list[Cause] = []
     for done, obj in enumerate(objects):
-        tell(f"judging {causes.label(obj)}", done, len(objects))
+        step = _at(tell, done, len(objects))
+        step(f"judging {causes.label(obj)}")
+        until = min(ends, time.monotonic() + RESTART_S) if not faults else 0.0
         try:
-            before = cluster.get(obj["kind"], obj["metadata"]["name"])
+            before = _patiently(functools.partial(cluster.get, obj["kind"], obj["metadata"]["name"]), until, step)
             if before is not None and not ownership.labelled(before) and not options.force_conflicts:
                 faults.append(causes.of_stranger(before))
                 continue
-            after = cluster.apply(obj, ownership.FIELD_MANAGER, force=options.force_conflicts, dry_run=True)
+            after = _patiently(_applying(cluster, obj, options, dry_run=True), until, step)
         except ClusterError as e:
             faults.append(causes.of_error(obj, e))
         else:
@@ -126,21 +133,39 @@ def _judge(
 
 
 def _apply(cluster: Cluster, objects: Sequence[Object], options: Options, ends: float, tell: Tell) -> list[Cause]:
-    """Apply each; a server or webhook that is away is waited for. What follows a refused one is left alone."""
+    """Apply each; what follows a refused one is left alone."""
     for done, obj in enumerate(objects):
-        tell(f"applying {causes.label(obj)}", done, len(objects))
-        while True:
-            try:
-                cluster.apply(obj, ownership.FIELD_MANAGER, force=options.force_conflicts)
-                break
-            except Unreachable as e:
-                if time.monotonic() > ends:
-                    return [causes.of_error(obj, e)]
-                tell(f"applying {causes.label(obj)} again: {e}", done, len(objects))
-                time.sleep(POLL_S)
-            except ClusterError as e:
-                return [causes.of_error(obj, e)]
+        step = _at(tell, done, len(objects))
+        step(f"applying {causes.label(obj)}")
+        try:
+            _patiently(_applying(cluster, obj, options), ends, step)
+        except ClusterError as e:
+            return [causes.of_error(obj, e)]
     return []
+
+
+def _applying(cluster: Cluster, obj: Object, options: Options, dry_run: bool = False) -> Callable[[], Object]:
+    return functools.partial(
+        cluster.apply, obj, ownership.FIELD_MANAGER, force=options.force_conflicts, dry_run=dry_run
+    )
+
+
+def _at(tell: Tell, done: int, total: int) -> Callable[[str], None]:
+    return lambda what: tell(what, done, total)
+
+
+def _patiently(call: Callable[[], T], ends: float, tell: Callable[[str], None]) -> T:
+    """What `call` gives. A server or webhook that is away is asked again until `ends`, a time of the monotonic clock:
+    every call here may be repeated.
+    """
+    while True:
+        try:
+            return call()
+        except Unreachable as e:
+            if time.monotonic() > ends:
+                raise
+            tell(f"asking again: {e}")
+            time.sleep(POLL_S)
 
 
 def is_ready(obj: Object) -> bool:
