@@ -21,6 +21,7 @@ Object = dict[str, Any]
 CANARY_ANNOTATION = "headrace.dev/canary"
 MODEL_VARIABLE = "HEADRACE_MODEL"
 VERSION_VARIABLE = "HEADRACE_MODEL_VERSION"
+UNSCHEDULABLE = "Unschedulable"  # the reason of a Revision that is not Ready because the scheduler found no node
 SERVICE_LABEL = "serving.knative.dev/service"
 CANARY, CHAMPION, PREVIOUS = "canary", "champion", "previous"
 TAGS = frozenset({CANARY, CHAMPION, PREVIOUS})
@@ -46,14 +47,16 @@ def model_of(service: Object) -> str | None:
 
 
 def readiness(obj: Object) -> Readiness:
-    """The `Ready` condition of a Service or Revision; Unknown while the status speaks of an older spec."""
+    """The `Ready` condition of a Service or Revision; Unknown while the status speaks of an older spec, and while no
+    node has room for its pod: a cluster that grows brings one within minutes.
+    """
     status = obj.get("status") or {}
     generation = obj["metadata"].get("generation")
     if generation is not None and status.get("observedGeneration", generation) != generation:
         return Readiness("Unknown", "Knative has not seen the newest spec yet")
     condition: Object = next((c for c in status.get("conditions") or () if c.get("type") == "Ready"), {})
     words = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
-    said = condition.get("status")
+    said = None if condition.get("reason") == UNSCHEDULABLE else condition.get("status")
     return Readiness(said if said in ("True", "False") else "Unknown", words or "no word from Knative yet")
 
 

@@ -182,6 +182,12 @@ def test_readiness_speaks_of_the_newest_spec_alone(status: dict[str, Any], expec
     assert rollout.readiness(service(status=status)).status == expected
 
 
+def test_a_pod_that_no_node_has_room_for_yet_is_waited_for() -> None:
+    said = {"type": "Ready", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}
+    waiting = rollout.readiness(service(status={"conditions": [said]}))
+    assert waiting == Readiness("Unknown", "Unschedulable: 0/1 nodes are available")
+
+
 def test_readiness_says_why_not() -> None:
     broken = service(status={"conditions": [{"type": "Ready", "status": "False", "reason": "R", "message": "m"}]})
     assert rollout.readiness(broken) == Readiness("False", "R: m")
