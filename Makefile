@@ -1,7 +1,7 @@
 # Everything a fresh machine with Python 3.11+ needs is installed by these targets, into .venv and .venv-functions.
 PYTHON ?= python3
 VENV := .venv
-# What the functions' image holds in a cluster: no trainer, so that what is proven on a laptop is proven of it too.
+# What the images of predictor and functions hold: no trainer, so that what is proven on a laptop is proven of it too.
 FUNCTIONS := .venv-functions
 # Clients of other servers, for the tests: their pins do not go with ours.
 CLIENTS := .venv-clients
@@ -9,7 +9,7 @@ ROOMS := eventing functions trainers knative monitoring headrace
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo test check browser promtool setup wheel bench fuzz clean
+.PHONY: demo test check browser promtool setup wheel locks images base-image bench fuzz clean
 
 demo: setup ## the loop on real flights, from dropped file to retraining
 	$(BIN)/headrace demo
@@ -49,7 +49,7 @@ $(VENV)/.installed: pyproject.toml Makefile | $(UV)
 
 $(FUNCTIONS)/.installed: pyproject.toml Makefile | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(FUNCTIONS)
-	$(UV) pip install --quiet --compile-bytecode --python $(FUNCTIONS)/bin/python -e '.[cluster,grpc,ui]'
+	$(UV) pip install --quiet --compile-bytecode --python $(FUNCTIONS)/bin/python -e '.[predictor,functions]'
 	touch $@
 
 $(CLIENTS)/.installed: Makefile | $(UV)
@@ -59,6 +59,24 @@ $(CLIENTS)/.installed: Makefile | $(UV)
 
 wheel: setup
 	$(BIN)/python -m build --wheel --no-isolation
+
+# Extras and group of pyproject.toml bear these names. What a lock file pins stays until UPGRADE=1.
+LOCK := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --python-platform linux \
+  --custom-compile-command 'make locks' $(if $(UPGRADE),--upgrade)
+LOCKS := deploy/images/locks
+
+locks: $(UV) ## what the images hold, file by file; UPGRADE=1 takes the newest
+	for image in predictor functions trainers; do $(LOCK) --extra $$image -o $(LOCKS)/$$image.txt pyproject.toml || exit; done
+	$(LOCK) --group pyproject.toml:images -o $(LOCKS)/tools.txt
+
+# REPO, VERSION, ENGINE, BASE and ARCHIVES are told in the program itself.
+images: ## the three images, with buildah, podman or docker
+	deploy/images/build
+
+base-image: ## what the images are FROM, out of Debian's packages, where no registry can be reached; buildah besides
+	@{ command -v buildah && command -v mmdebstrap; } >/dev/null || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah mmdebstrap >/dev/null; }
+	tests/images/base
 
 clean:
 	rm -rf $(VENV) $(FUNCTIONS) $(CLIENTS) dist build

@@ -18,7 +18,8 @@ from headrace.local import platform_state
 START_S = 60.0  # a cold disk and a slow machine; a healthy start takes two to three
 LOG_BYTES = 5_000_000
 STOP_S = 60.0  # the platform itself gives requests and processes 15 s
-FUNCTIONS_IMAGE = "ghcr.io/headrace/functions"
+# What holds no trainer; the trainers' image is this command's own environment.
+FUNCTIONS_IMAGES = ("ghcr.io/headrace/predictor", "ghcr.io/headrace/functions")
 
 
 def environment(home: Path, port: int, images: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
@@ -33,13 +34,13 @@ def environment(home: Path, port: int, images: Mapping[str, str], values: Mappin
 
 
 def functions_interpreter(beside: Path | None = None) -> dict[str, str]:
-    """The interpreter for the functions' image: an environment without trainers, where there is one.
+    """The interpreter for the images of predictor and functions: an environment without trainers, where there is one.
 
     `make setup` puts it beside the environment that this command runs from. Without it the functions run on this
     interpreter, which is right for them too, but proves less.
     """
     candidate = (beside or Path(sys.prefix)).parent / ".venv-functions" / "bin" / "python"
-    return {FUNCTIONS_IMAGE: str(candidate)} if candidate.exists() else {}
+    return dict.fromkeys(FUNCTIONS_IMAGES, str(candidate)) if candidate.exists() else {}
 
 
 def free_port(preferred: int) -> int:

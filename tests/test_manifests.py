@@ -224,7 +224,8 @@ def test_every_command_is_a_module_that_can_be_run() -> None:
 def test_every_image_carries_the_version_of_this_package() -> None:
     project = (HOUSE / "pyproject.toml").read_text(encoding="utf-8")
     for o, container in containers():
-        room = "trainers" if container["command"][2].startswith("trainers.") else "functions"
+        module = container["command"][2]
+        room = next((r for r in ("trainers", "predictor") if f"{r}." in f"{module}."), "functions")
         image, _, version = container["image"].rpartition(":")
         assert image == f"ghcr.io/headrace/{room}", label(o)
         assert f'version = "{version}"' in project, label(o)

@@ -44,7 +44,7 @@ def deploy(
             "--image",
             envvar="HEADRACE_DEPLOY_IMAGES",
             metavar="REF",
-            help="Image of all containers, or functions=REF, trainers=REF.",
+            help="Image of all containers, or predictor=REF, functions=REF, trainers=REF.",
         ),
     ] = None,
     store: Annotated[
@@ -149,7 +149,9 @@ def _is_named(ref: str) -> bool:
 def _for_all(images: list[str] | None) -> str | None:
     alone = [ref for ref in images or () if not _is_named(ref)]
     if len(alone) > 1:
-        raise typer.BadParameter("give one image for all, or functions=REF and trainers=REF", param_hint="--image")
+        raise typer.BadParameter(
+            "give one image for all, or predictor=REF, functions=REF and trainers=REF", param_hint="--image"
+        )
     return alone[0] if alone else None
 
 

@@ -20,7 +20,7 @@ from knative import vocabulary
 Object = dict[str, Any]
 
 BROKER_CLASS = "eventing.knative.dev/broker.class"
-IMAGES = ("functions", "trainers")  # the last words of the two images' names
+IMAGES = ("predictor", "functions", "trainers")  # the last words of the images' names
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Wishes:
     image: str | None = None
     """The image of every container."""
     images: Mapping[str, str] = field(default_factory=dict)
-    """`functions` and `trainers` to the image of each; goes before `image`."""
+    """Some of `IMAGES` to the image of each; goes before `image`."""
     broker_class: str | None = None
     """None leaves it to the cluster's default."""
     values: Mapping[str, str] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
     if wishes.store is not None and urlsplit(wishes.store).scheme == "memory":
         yield Misconfigured("--store", wishes.store, "a store that all pods share; memory:// is one process's own")
     for name in wishes.images.keys() - set(IMAGES):
-        yield Misconfigured("--image", name, f"{' or '.join(f'{i}=REF' for i in IMAGES)}, or REF alone for all")
+        yield Misconfigured("--image", name, f"{', '.join(f'{i}=REF' for i in IMAGES)}, or REF alone for all")
     known = wishes.broker_class is None or wishes.broker_class in BROKER_CLASSES
     if not known and "K_SINK" not in wishes.values:
         near = vocabulary.closest(str(wishes.broker_class), BROKER_CLASSES)
@@ -122,7 +122,7 @@ def _values(data: Mapping[str, str], wishes: Wishes) -> dict[str, str]:
     chosen = BROKER_CLASSES.get(wishes.broker_class or "MTChannelBasedBroker")
     if chosen:
         values["K_SINK"] = chosen.ingress.format(namespace=wishes.namespace, name=config.BROKER)
-    if image := wishes.images.get("functions") or wishes.image:
+    if image := wishes.images.get("predictor") or wishes.image:
         # The promoter makes the models' Services, of a manifest that it brings along.
         step = {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}
         values["HEADRACE_PREDICTOR_PATCH"] = json.dumps([step])

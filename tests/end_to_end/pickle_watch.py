@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from headrace import daemon
+
 RECORD = "pickles.log"
 HOOK = '''
 """Writes down each use of pickle in this process, and who asked for it."""
@@ -60,7 +62,7 @@ def interpreters(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
     hooks.mkdir()
     (hooks / "sitecustomize.py").write_text(HOOK.format(record=str(record(folder))))
     made = {}
-    for image in ("ghcr.io/headrace/functions", "ghcr.io/headrace/trainers"):
+    for image in (*daemon.FUNCTIONS_IMAGES, "ghcr.io/headrace/trainers"):
         script = folder / image.rpartition("/")[2]
         python = images.get(image, sys.executable)
         script.write_text(f'#!/bin/sh\nPYTHONPATH="{hooks}" exec "{python}" "$@"\n')

@@ -21,7 +21,7 @@ from tests.end_to_end.conftest import Open
 from tests.end_to_end.house import VERDICTS, Answer, House, until
 
 MODEL = "duel"
-FUNCTIONS = "ghcr.io/headrace/functions"
+PREDICTOR = "ghcr.io/headrace/predictor"
 CANARY = "headrace.dev/canary"
 # Ready like a good one, and then an error for whatever it is asked.
 FAULTY = """
@@ -40,13 +40,13 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Faulty).
 
 
 class Image:
-    """An image of the functions that is as good as ours until told otherwise: then predictors of new versions `crash`
+    """An image of the predictor that is as good as ours until told otherwise: then predictors of new versions `crash`
     at their start, or are `faulty`, as after a bad release."""
 
     def __init__(self, folder: Path) -> None:
         self._fault, self._spared = folder / "fault", folder / "spared"
         self.interpreter = folder / "image"
-        python = daemon.functions_interpreter().get(FUNCTIONS, sys.executable)
+        python = daemon.functions_interpreter().get(PREDICTOR, sys.executable)
         faulty = folder / "faulty.py"
         faulty.write_text(FAULTY)
         fault, spared = shlex.quote(str(self._fault)), shlex.quote(str(self._spared))
@@ -82,7 +82,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 def house(open_another: Open, image: Image, tmp_path_factory: pytest.TempPathFactory) -> House:
     """A house with a champion, and canaries long enough to be seen."""
     values = {"HEADRACE_CANARY_S": "4", "HEADRACE_READY_S": "12"}
-    house = open_another(values, {FUNCTIONS: str(image.interpreter)})
+    house = open_another(values, {PREDICTOR: str(image.interpreter)})
     verdict = house.learn(tables.table(tmp_path_factory.mktemp("champion") / "champion.csv", seed=81), MODEL)
     assert verdict.type == ModelPromoted.TYPE, verdict.data
     return house

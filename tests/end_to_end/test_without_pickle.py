@@ -54,7 +54,7 @@ def test_no_array_that_is_kept_needs_a_pickle_to_be_read(house: House) -> None:
 
 
 def test_a_predictor_could_not_train_if_it_wanted(house: House) -> None:
-    """Its interpreter, the one that stands for the functions' image, finds no training library."""
+    """Its interpreter, the one that stands for the predictor's image, finds no training library."""
     house.predictions(MODEL, tables.questions(1, seed=98))
     interpreter = house.pods_running("functions.predictor")[0].cmdline()[0]
     code = (

@@ -84,7 +84,11 @@ def test_a_dry_run_shows_the_fields_that_would_change_and_changes_none(place: Pl
     assert "would be created Broker default" in " ".join(before.stdout.split())
     assert f"namespace/{place.namespace}" not in place.names("ns")
     assert place.deploy().returncode == 0
-    shown = json.loads(place.deploy("--dry-run", "--image", "functions=reg.example/f:2", "-o", "json").stdout)
+    shown = json.loads(
+        place.deploy(
+            "--dry-run", "--image", "functions=reg.example/f:2", "--image", "predictor=reg.example/p:2", "-o", "json"
+        ).stdout
+    )
     changed = {d["name"]: d["fields"] for d in shown["differences"] if d["change"] == "changed"}
     assert set(changed) == {"headrace", "dead-letters", "drift-watch", "promoter", "folder"}
     assert [field["path"] for field in changed["headrace"]] == ["data.HEADRACE_PREDICTOR_PATCH"]
@@ -134,7 +138,7 @@ metadata:
 spec:
   template:
     spec:
-      containers: [{{image: ghcr.io/headrace/functions:0.1.0, command: [sleep, "1000"]}}]
+      containers: [{{image: ghcr.io/headrace/predictor:0.1.0, command: [sleep, "1000"]}}]
 """
 
 

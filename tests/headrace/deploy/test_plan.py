@@ -73,12 +73,15 @@ def test_an_image_for_all_and_one_for_the_trainers_alone() -> None:
 
 
 def test_the_models_services_that_the_promoter_makes_get_the_image_too() -> None:
-    data = planned(images={"functions": "reg/f:2"})["ConfigMap headrace"]["data"]
+    data = planned(images={"predictor": "reg/f:2", "functions": "reg/g:2"})["ConfigMap headrace"]["data"]
     patch = json_patch.parse(data["HEADRACE_PREDICTOR_PATCH"])
     state = Canary("v1", None, None, since=1.0, phase="starting", phase_since=1.0, event="e-1")
     made = [deployment.service("flights", state, patch), deployment.grpc_service(patch)]
     assert [c["image"] for o in made for c in plan.containers(o)] == ["reg/f:2", "reg/f:2"]
-    assert "HEADRACE_PREDICTOR_PATCH" not in planned(images={"trainers": "t"})["ConfigMap headrace"]["data"]
+    assert (
+        "HEADRACE_PREDICTOR_PATCH"
+        not in planned(images={"functions": "f", "trainers": "t"})["ConfigMap headrace"]["data"]
+    )
 
 
 def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
@@ -93,7 +96,7 @@ def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
     [
         ({"store": "models"}, "models"),
         ({"store": "memory://x"}, "memory"),
-        ({"images": {"predictor": "x"}}, "predictor"),
+        ({"images": {"predictors": "x"}}, "predictor=REF"),
         ({"broker_class": "kafka"}, "meant Kafka"),
         ({"broker_class": "Nats"}, "K_SINK"),
     ],
