@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -34,7 +35,13 @@ class Replies:
     late_s: NDArray[np.float64]
 
 
-async def send(url: str, starts_s: NDArray[np.float64], service_s: NDArray[np.float64], timeout_s: float) -> Replies:
+async def send(
+    url: str,
+    starts_s: NDArray[np.float64],
+    service_s: NDArray[np.float64],
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
+) -> Replies:
     """Ask `url` at each of `starts_s` for an answer after `service_s`."""
     count = starts_s.size
     status = np.zeros(count, np.int64)
@@ -52,7 +59,7 @@ async def send(url: str, starts_s: NDArray[np.float64], service_s: NDArray[np.fl
             due = began + starts_s[at]
             late_s[at] = time.perf_counter() - due
             try:
-                async with client.get(f"{url}?s={service_s[at]:.6f}") as answer:
+                async with client.get(f"{url}?s={service_s[at]:.6f}", headers=headers) as answer:
                     await answer.read()
                     status[at] = answer.status
             except (aiohttp.ClientError, TimeoutError):
