@@ -111,7 +111,7 @@ def of_part(obj: Object, told: Sequence[str] = ()) -> Cause:
     pods, warnings among the namespace's events.
     """
     who, ready = label(obj), status.condition(obj, "Ready")
-    said = ": ".join(str(t) for t in (ready.get("reason"), ready.get("message")) if t)
+    said = ": ".join(str(t).strip() for t in (ready.get("reason"), ready.get("message")) if t)
     for sentence in (said, *told):
         if found := _recognised(who, sentence):
             return found
@@ -120,7 +120,12 @@ def of_part(obj: Object, told: Sequence[str] = ()) -> Cause:
     if obj["kind"] == "Broker" and re.search(r"[Cc]hannelTemplate|config", said):
         todo = "see ConfigMap config-br-defaults in knative-eventing, or name a class with --broker-class"
         return Cause(who, f"its class has no working configuration: {said}", todo)
-    if obj["kind"] == "Trigger" and re.search(r"Broker(?:DoesNotExist|NotConfigured|Unknown|NotReady)|[Bb]roker", said):
+    if obj["kind"] == "Broker" and "NoAddress" in said:
+        # Its channel has none before the dead letter sink has one.
+        return Cause(who, f"waits for its channel, which waits for the dead letters ({said})", follows=True)
+    if obj["kind"] == "Trigger" and re.search(
+        r"Broker(?:DoesNotExist|NotConfigured|Unknown|NotReady)|[Bb]roker|NoAddr", said
+    ):
         return Cause(who, f"waits for its Broker ({said})", follows=True)
     if obj["kind"] == "Trigger" and re.search(r"[Ss]ubscriber", said):
         return Cause(who, f"waits for its subscriber ({said})", follows=True)

@@ -242,6 +242,10 @@ def _said_by(pod: Object) -> Iterator[str]:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             yield f"{condition.get('reason', '')}: {condition.get('message', '')}"
     for container in (*(told.get("initContainerStatuses") or ()), *(told.get("containerStatuses") or ())):
+        # With its policy FallbackToLogsOnError, Knative's default, the message is the end of the log: what it died of.
+        ended = (container.get("lastState") or {}).get("terminated") or {}
+        if ended.get("message"):
+            yield f"ExitCode{ended.get('exitCode', '?')}: {ended['message'].strip()}"
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
             yield f"{waiting['reason']}: {waiting.get('message', '')}"
