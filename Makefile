@@ -9,7 +9,7 @@ ROOMS := eventing functions trainers knative monitoring headrace
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo test check browser promtool setup wheel locks images base-image bench fuzz clean
+.PHONY: demo test check browser promtool setup wheel locks images base-image e2e bad-days bench fuzz clean
 
 demo: setup ## the loop on real flights, from dropped file to retraining
 	$(BIN)/headrace demo
@@ -77,6 +77,18 @@ base-image: ## what the images are FROM, out of Debian's packages, where no regi
 	@{ command -v buildah && command -v mmdebstrap; } >/dev/null || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah mmdebstrap >/dev/null; }
 	tests/images/base
+
+# A cluster of this machine's own, by a kit that makes one, with KEEP=1 left running; or any other by its kubeconfig:
+#   make e2e KUBECONFIG=FILE IMAGES=registry.example/headrace:0.1.0 GATEWAY=HOST:PORT
+CLUSTER_KIT ?= ../shared/cluster
+E2E = $(BIN)/python -m tests.e2e $(if $(filter command line,$(origin KUBECONFIG)), \
+  --kubeconfig $(KUBECONFIG) --images '$(IMAGES)' --gateway '$(GATEWAY)',--kit $(CLUSTER_KIT)) $(if $(KEEP),--keep)
+
+e2e: setup ## the same YAML on a real Kubernetes with Knative: images, deploy, the loop, conformance; root for the kit
+	$(E2E)
+
+bad-days: setup ## the same, while parts of the cluster fail
+	$(E2E) --bad-days
 
 clean:
 	rm -rf $(VENV) $(FUNCTIONS) $(CLIENTS) dist build

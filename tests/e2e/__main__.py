@@ -1,0 +1,120 @@
+"""`make e2e`: a cluster, images, a store, everything that is promised of a cluster, and nothing left behind.
+
+    python -m tests.e2e [--kubeconfig FILE --images PREFIX:TAG] [--bad-days] [--keep] [PYTEST …]
+
+Without a kubeconfig a cluster of this machine's own is made by the kit (see `tests.e2e.kit`) and stopped at the end,
+whatever comes between; its images are built here. With one, images are those that its nodes can pull. Each step is told
+with its seconds. Exit status: pytest's, or 1 where a step before it failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.e2e import images, policy_agent
+from tests.e2e.kit import PACKAGES, Kit, KitFailed
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITES = ("tests/e2e", "tests/conformance")
+
+
+def main(words: Sequence[str]) -> int:
+    asked, pytest_words = _arguments(words)
+    began = time.monotonic()
+    try:
+        with ExitStack() as stack:
+            environ = _foreign(asked) if asked.kubeconfig else stack.enter_context(_own(asked))
+            status = _tests(asked, pytest_words, environ)
+    except KitFailed as e:
+        print(f"e2e: {e}", file=sys.stderr)
+        status = 1
+    print(f"{time.monotonic() - began:6.0f} s  in all, exit status {status}", flush=True)
+    return status
+
+
+def _tests(asked: argparse.Namespace, words: Sequence[str], environ: Mapping[str, str]) -> int:
+    suites = words or (SUITES if not asked.bad_days else SUITES[:1])
+    marker = "bad_day" if asked.bad_days else "cluster"
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-ra", "--durations=15", "-m", marker, *suites]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}).returncode
+
+
+def _arguments(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(prog="python -m tests.e2e", description=__doc__)
+    parser.add_argument("--kubeconfig", type=Path, help="of a cluster with Knative; else one is made by the kit")
+    parser.add_argument("--images", default="", metavar="PREFIX:TAG", help="where that cluster pulls ours from")
+    parser.add_argument("--gateway", default="", metavar="HOST:PORT", help="of its Knative, as seen from here")
+    parser.add_argument("--kit", type=Path, default=ROOT / "../shared/cluster", help="the cluster kit's folder")
+    parser.add_argument("--bad-days", action="store_true", help="what fails, in place of what works")
+    parser.add_argument("--keep", action="store_true", help="leave the kit's cluster running")
+    return parser.parse_known_args([w for w in words if w != "--"])
+
+
+def _foreign(asked: argparse.Namespace) -> dict[str, str]:
+    if not (asked.images and asked.gateway):
+        raise KitFailed(
+            "a kubeconfig needs --images PREFIX:TAG and --gateway HOST:PORT beside it (make: IMAGES, GATEWAY)"
+        )
+    return {"KUBECONFIG": str(asked.kubeconfig), "E2E_IMAGES": asked.images, "E2E_GATEWAY": asked.gateway}
+
+
+@contextmanager
+def _own(asked: argparse.Namespace) -> Iterator[dict[str, str]]:
+    """The kit's cluster with our images and a keeper of NetworkPolicies; the environment for the tests."""
+    kit = Kit.of(asked.kit, os.environ)
+    with step("Debian packages"):
+        _install((*PACKAGES, *images.PACKAGES))
+    if not kit.is_built:
+        with step("the cluster's programs (18 minutes, once per machine)"):
+            kit.build()
+    if kit.is_up and not asked.keep:
+        raise KitFailed(f"a cluster runs already in {kit.state}; stop it with {kit.folder}/down, or go on with --keep")
+    with ExitStack() as stack:
+        if not asked.keep:
+            stack.callback(kit.down)
+        if not kit.is_up:
+            with step("Kubernetes and Knative up"):
+                kit.up()
+        with step("images built and loaded"):
+            built = images.load(kit)
+        with step("NetworkPolicies enforced"):
+            stack.enter_context(policy_agent.running(kit))
+        told = {"KUBECONFIG": str(kit.kubeconfig), "E2E_KIT": str(kit.folder)}
+        yield {**kit.environ(), **told, "E2E_IMAGES": built, "E2E_STORE_IMAGE": images.STORE}
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """What is done now, and, once it is, how long it took."""
+    began = time.monotonic()
+    print(f"          {what} …", flush=True)
+    yield
+    print(f"{time.monotonic() - began:6.0f} s  {what}", flush=True)
+
+
+def _install(packages: Sequence[str]) -> None:
+    known = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${Status}\n", *packages], capture_output=True, text=True
+    )
+    have = {line.split()[0] for line in known.stdout.splitlines() if line.endswith("install ok installed")}
+    missing = [p for p in packages if p not in have]
+    if not missing:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise KitFailed(f"missing, and not to be installed here: {', '.join(missing)}")
+    quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+    for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
+        if subprocess.run(["apt-get", *words], **quiet).returncode:  # type: ignore[call-overload]
+            raise KitFailed(f"apt-get {' '.join(words)} failed")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

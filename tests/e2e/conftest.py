@@ -1,0 +1,86 @@
+"""One deployment for all that is shown of a cluster, made by `headrace deploy`, with a store that its pods share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from knative.client import Cluster
+from tests.e2e import store
+from tests.e2e.images import reference
+from tests.e2e.place import Deployed
+
+NAMESPACE = "headrace-e2e"
+# A canary that a person would watch takes minutes; what decides it is the same.
+QUICK = {"HEADRACE_CANARY_S": "20", "HEADRACE_CANARY_POLL_S": "1", "HEADRACE_LATENCY_FLOOR_MS": "60000"}
+
+FIGURES: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    named = os.environ.get("KUBECONFIG", "")
+    assert named, "KUBECONFIG names the cluster; `make e2e` sets it"
+    return Path(named)
+
+
+@pytest.fixture(scope="session")
+def gateway(kubeconfig: Path) -> str:
+    """`host:port` of the Knative gateway: told, or the ClusterIP of the kit's, which its own machine reaches."""
+    if told := os.environ.get("E2E_GATEWAY"):
+        return told
+    words = ["kubectl", "--kubeconfig", str(kubeconfig), "-n", "knative-gateway", "get", "service", "gateway"]
+    found = subprocess.run([*words, "-o", "jsonpath={.spec.clusterIP}"], capture_output=True, text=True).stdout
+    assert found, "no Service `gateway` in namespace `knative-gateway`; name the cluster's with GATEWAY=HOST:PORT"
+    return f"{found}:80"
+
+
+@pytest.fixture(scope="session")
+def deployed(kubeconfig: Path, gateway: str) -> Iterator[Deployed]:
+    """A namespace in which everything is Ready."""
+    with store.running(kubeconfig) as s3:
+        words = ["--store", f"s3://{s3.bucket}"]
+        words += [f"--image={room}={reference(room)}" for room in ("predictor", "functions", "trainers")]
+        words += [f"--set={key}={value}" for key, value in {**QUICK, "AWS_ENDPOINT_URL": s3.inside}.items()]
+        environ = {**s3.outside, "HEADRACE_GATEWAY": f"http://{gateway}"}
+        here = Deployed(kubeconfig, NAMESPACE, gateway, environ, words)
+        # What ops bring: the namespace, and the store's keys as a Secret that the manifests know by name.
+        here.kubectl("create", "namespace", NAMESPACE)
+        here.kubectl("create", "secret", "generic", "headrace-store", *(f"--from-literal={k}={v}" for k, v in s3.keys))
+        here.headrace("deploy", *words)
+        yield here
+        # Its pods end within their grace; nobody waits for it.
+        here.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def cluster(deployed: Deployed) -> Cluster:
+    """The deployed namespace, by the client that the promoter and the commands use."""
+    return Cluster.connect(str(deployed.kubeconfig), deployed.namespace)
+
+
+@pytest.fixture(scope="session")
+def headrace(deployed: Deployed) -> Callable[..., str]:
+    return deployed.headrace
+
+
+@pytest.fixture(scope="session")
+def kubectl(deployed: Deployed) -> Callable[..., str]:
+    return deployed.kubectl
+
+
+@pytest.fixture(scope="session")
+def figure() -> Callable[[str], None]:
+    """Takes a sentence with a measured figure; all of them are printed at the end."""
+    return FIGURES.append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES:
+        terminalreporter.section("measured")
+        for line in FIGURES:
+            terminalreporter.write_line(line)

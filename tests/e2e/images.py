@@ -1,0 +1,47 @@
+"""The images of a run: ours as their Dockerfile says, and what the tests need beside them, all made on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.e2e.kit import Kit, KitFailed
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("buildah", "mmdebstrap")
+# Knative asks no registry for the digests of images below this name, nor does the kubelet for the images.
+REPOSITORY = "dev.local/headrace"
+STORE = "dev.local/seaweedfs:e2e"
+WITHIN_S = 1800.0
+
+
+def load(kit: Kit) -> str:
+    """Build ours and the store's, and give them to the cluster; `PREFIX:TAG` of ours."""
+    tag = time.strftime("e2e-%H%M%S")  # new each time: a running revision keeps the image that it began with
+    with tempfile.TemporaryDirectory() as folder:
+        told = {"REPO": REPOSITORY, "VERSION": tag, "ARCHIVES": folder}
+        _make("base-image", {})
+        _make("images", told)
+        for archive in sorted(Path(folder).glob("*.tar")):
+            kit.load(archive)
+    kit.image(STORE, "--bin", str(Path(sys.executable).parent / "weed"))
+    return f"{REPOSITORY}:{tag}"
+
+
+def reference(room: str) -> str:
+    """The image of predictor, functions or trainers, out of E2E_IMAGES, `PREFIX:TAG`."""
+    prefix, _, tag = os.environ["E2E_IMAGES"].rpartition(":")
+    return f"{prefix}/{room}:{tag}"
+
+
+def _make(target: str, told: dict[str, str]) -> None:
+    done = subprocess.run(
+        ["make", target], cwd=ROOT, env={**os.environ, **told}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, timeout=WITHIN_S,
+    )  # fmt: skip
+    if done.returncode:
+        raise KitFailed(f"make {target} ended with {done.returncode}:\n{done.stdout[-4000:]}")

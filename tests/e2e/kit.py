@@ -1,0 +1,148 @@
+"""A cluster of this machine's own, made by a kit that lies outside of this repository: found, built, started, stopped.
+
+The kit is a folder with `src/build`, `up`, `down` and `image`; it is told its places by the environment, as its README
+says. Nothing of it is copied here, so that any other cluster does as well: `make e2e KUBECONFIG=…`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+# What its programs and its cluster need of Debian.
+PACKAGES = ("runc", "containernetworking-plugins", "iptables", "conntrack", "iproute2", "ipset", "openssl", "curl")
+LAST_BUILT = ("envoy", "knative/eventing/webhook")  # a build that was broken off lacks one of these
+UP_S, BUILD_S, DOWN_S = 600.0, 3600.0, 120.0
+
+
+class KitFailed(Exception):
+    """A program of the kit did not do what it is for."""
+
+
+@dataclass(frozen=True)
+class Kit:
+    """One kit and the places that it is given."""
+
+    folder: Path
+    programs: Path
+    """CLUSTER_BIN: what `src/build` makes."""
+    manifests: Path
+    """KNATIVE_MANIFESTS: what `src/build` gathers."""
+    state: Path
+    """CLUSTER_STATE: keys, logs, data; short, for it holds sockets."""
+
+    @classmethod
+    def of(cls, folder: Path, environ: Mapping[str, str]) -> Kit:
+        """The kit in `folder`, its places from the kit's own variables. Raises KitFailed where there is none."""
+        if not (folder / "up").is_file():
+            raise KitFailed(
+                f"no cluster kit lies in {folder}; name one with CLUSTER_KIT=FOLDER, or a cluster with KUBECONFIG=FILE"
+            )
+        return cls(
+            folder.resolve(),
+            Path(environ.get("CLUSTER_BIN") or "/var/tmp/cluster-bin"),
+            Path(environ.get("KNATIVE_MANIFESTS") or "/var/tmp/knative"),
+            Path(environ.get("CLUSTER_STATE") or "/var/tmp/cluster"),
+        )
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.state / "pki/admin.conf"
+
+    @property
+    def containerd(self) -> Path:
+        return self.state / "containerd.sock"
+
+    @property
+    def is_built(self) -> bool:
+        return all((self.programs / name).exists() for name in LAST_BUILT) and (self.manifests / "serving").is_dir()
+
+    @property
+    def is_up(self) -> bool:
+        return (self.state / "pids").exists()
+
+    def build(self) -> None:
+        self._run("src/build", BUILD_S)
+
+    def up(self) -> None:
+        self._run("up", UP_S)
+
+    def down(self) -> None:
+        """Stop everything and forget its state."""
+        self._run("down", DOWN_S, "--wipe")
+
+    def load(self, archive: Path) -> None:
+        """An image, as an archive of OCI's or Docker's layout, to where the kubelet finds it."""
+        ctr = [str(self.programs / "ctr"), "-a", str(self.containerd), "-n", "k8s.io"]
+        done = subprocess.run([*ctr, "images", "import", str(archive)], capture_output=True, text=True, timeout=600)
+        if done.returncode:
+            raise KitFailed(f"{archive} cannot be imported: {done.stderr.strip()}")
+
+    def image(self, name: str, *words: str) -> None:
+        """An image of files, by the kit's own `image`."""
+        self._run("image", UP_S, name, *words)
+
+    @contextmanager
+    def without(self, component: str) -> Iterator[None]:
+        """A daemon of the node or the control plane killed without a word, and started again at the end as it was."""
+        pid = self._pid(component)
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+        environ = dict(
+            pair.split("=", 1) for pair in Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0") if "=" in pair
+        )
+        os.kill(pid, signal.SIGKILL)
+        try:
+            yield
+        finally:
+            with (self.state / f"log/{component}.log").open("ab") as log:
+                again = subprocess.Popen(
+                    command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            pids = (self.state / "pids").read_text()
+            # `down` ends what stands here.
+            (self.state / "pids").write_text(pids.replace(f"{pid} {component}\n", f"{again.pid} {component}\n"))
+
+    def kill_processes(self, module: str) -> int:
+        """Kill what runs `python -m MODULE` in the cluster's pods, without a word; how many."""
+        killed = 0
+        for process in psutil.process_iter(["cmdline"]):
+            in_pod = module in (process.info["cmdline"] or ()) and "kubepods" in _cgroups(process.pid)
+            if in_pod:
+                with suppress(psutil.Error):
+                    process.kill()
+                    killed += 1
+        return killed
+
+    def _pid(self, component: str) -> int:
+        for line in (self.state / "pids").read_text().splitlines():
+            pid, _, name = line.partition(" ")
+            if name == component:
+                return int(pid)
+        raise KitFailed(f"no {component} among the processes of the cluster in {self.state}")
+
+    def environ(self) -> dict[str, str]:
+        told = {"CLUSTER_BIN": self.programs, "KNATIVE_MANIFESTS": self.manifests, "CLUSTER_STATE": self.state}
+        return {**os.environ, **{key: str(value) for key, value in told.items()}}
+
+    def _run(self, program: str, within_s: float, *words: str) -> None:
+        command = [str(self.folder / program), *words]
+        done = subprocess.run(
+            command, env=self.environ(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=within_s,
+        )  # fmt: skip
+        if done.returncode:
+            raise KitFailed(f"{program} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+
+
+def _cgroups(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return ""  # it has ended

@@ -1,0 +1,108 @@
+"""A real S3 server in the cluster, SeaweedFS, in a namespace of its own: the store that all pods share."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+NAMESPACE = "headrace-e2e-store"
+PORT = 8333
+BUCKET = "headrace"
+KEYS = {"AWS_ACCESS_KEY_ID": "e2e", "AWS_SECRET_ACCESS_KEY": "e2e-secret", "AWS_DEFAULT_REGION": "us-east-1"}
+# What only this machine's own cluster has; another one pulls the project's.
+IMAGE = "docker.io/chrislusf/seaweedfs:latest"
+SERVER = (
+    *("server", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-s3.ip.bind=0.0.0.0", f"-s3.port={PORT}"),
+    *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=20"),
+    "-master.telemetry=false",
+)
+
+
+@dataclass(frozen=True)
+class S3:
+    """The server, as pods and as this machine see it."""
+
+    inside: str
+    outside: Mapping[str, str]
+    """The environment of a person here: keys and address."""
+    bucket: str = BUCKET
+    keys: tuple[tuple[str, str], ...] = tuple(KEYS.items())
+
+
+@contextmanager
+def running(kubeconfig: Path) -> Iterator[S3]:
+    """The server with an empty bucket; gone afterwards."""
+    kubectl = ["kubectl", "--kubeconfig", str(kubeconfig), "-n", NAMESPACE]
+    subprocess.run([*kubectl, "apply", "-f", "-"], input=json.dumps(_objects()), text=True, check=True)
+    try:
+        subprocess.run([*kubectl, "rollout", "status", "deploy/s3", "--timeout=120s"], check=True)
+        with _forwarded(kubectl) as port:
+            outside = {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+            _make_bucket(outside)
+            yield S3(f"http://s3.{NAMESPACE}.svc.cluster.local:{PORT}", outside)
+    finally:
+        subprocess.run([*kubectl, "delete", "namespace", NAMESPACE, "--wait=false"], check=False)
+
+
+@contextmanager
+def _forwarded(kubectl: list[str]) -> Iterator[int]:
+    """The port of this machine at which the server answers: what a kubeconfig alone can do anywhere."""
+    command = [*kubectl, "port-forward", "service/s3", f":{PORT}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"127\.0\.0\.1:(\d+)", line)
+            assert found, f"{' '.join(command)}: {line}"
+            yield int(found[1])
+        finally:
+            process.terminate()
+
+
+def _make_bucket(environ: Mapping[str, str]) -> None:
+    import s3fs
+
+    keys = {"key": environ["AWS_ACCESS_KEY_ID"], "secret": environ["AWS_SECRET_ACCESS_KEY"]}
+    files = s3fs.S3FileSystem(**keys, endpoint_url=environ["AWS_ENDPOINT_URL"], skip_instance_cache=True)
+    files.mkdir(BUCKET)
+
+
+def _objects() -> dict[str, object]:
+    labels = {"app": "s3"}
+    container = {
+        "name": "s3",
+        "image": os.environ.get("E2E_STORE_IMAGE") or IMAGE,
+        "args": list(SERVER),
+        "env": [{"name": key, "value": value} for key, value in KEYS.items()],
+        "ports": [{"containerPort": PORT}],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "tmp", "mountPath": "/tmp"}],
+        "resources": {"requests": {"cpu": "10m", "memory": "128Mi"}},
+    }
+    volumes = [{"name": "data", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [container], "volumes": volumes}}
+    return {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": "s3", "namespace": NAMESPACE},
+                "spec": {"selector": {"matchLabels": labels}, "template": pod},
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "s3", "namespace": NAMESPACE},
+                "spec": {"selector": labels, "ports": [{"port": PORT}]},
+            },
+        ],
+    }
