@@ -88,7 +88,9 @@ def _own(asked: argparse.Namespace) -> Iterator[dict[str, str]]:
         with step("NetworkPolicies enforced"):
             stack.enter_context(policy_agent.running(kit))
         told = {"KUBECONFIG": str(kit.kubeconfig), "E2E_KIT": str(kit.folder)}
-        yield {**kit.environ(), **told, "E2E_IMAGES": built, "E2E_STORE_IMAGE": images.STORE}
+        told |= {"E2E_IMAGES": built, "E2E_STORE_IMAGE": images.STORE}
+        # Any image with Python does for the containers of the conformance suite.
+        yield {**kit.environ(), **told, "CONFORMANCE_IMAGE": images.reference("functions", built)}
 
 
 @contextmanager

@@ -32,9 +32,9 @@ def load(kit: Kit) -> str:
     return f"{REPOSITORY}:{tag}"
 
 
-def reference(room: str) -> str:
-    """The image of predictor, functions or trainers, out of E2E_IMAGES, `PREFIX:TAG`."""
-    prefix, _, tag = os.environ["E2E_IMAGES"].rpartition(":")
+def reference(room: str, images: str | None = None) -> str:
+    """The image of predictor, functions or trainers, out of `PREFIX:TAG`; without one E2E_IMAGES has it."""
+    prefix, _, tag = (images or os.environ["E2E_IMAGES"]).rpartition(":")
     return f"{prefix}/{room}:{tag}"
 
 

@@ -45,12 +45,9 @@ class Kit:
             raise KitFailed(
                 f"no cluster kit lies in {folder}; name one with CLUSTER_KIT=FOLDER, or a cluster with KUBECONFIG=FILE"
             )
-        return cls(
-            folder.resolve(),
-            Path(environ.get("CLUSTER_BIN") or "/var/tmp/cluster-bin"),
-            Path(environ.get("KNATIVE_MANIFESTS") or "/var/tmp/knative"),
-            Path(environ.get("CLUSTER_STATE") or "/var/tmp/cluster"),
-        )
+        programs = Path(environ.get("CLUSTER_BIN") or Path.home() / ".cache/headrace/cluster-bin")
+        manifests = Path(environ.get("KNATIVE_MANIFESTS") or programs.with_name("knative-manifests"))
+        return cls(folder.resolve(), programs, manifests, Path(environ.get("CLUSTER_STATE") or "/var/tmp/cluster"))
 
     @property
     def kubeconfig(self) -> Path:

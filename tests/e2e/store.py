@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-NAMESPACE = "headrace-e2e-store"
+NAMESPACE = "headrace-e2e-s3"
 PORT = 8333
 BUCKET = "headrace"
 KEYS = {"AWS_ACCESS_KEY_ID": "e2e", "AWS_SECRET_ACCESS_KEY": "e2e-secret", "AWS_DEFAULT_REGION": "us-east-1"}

@@ -1,0 +1,35 @@
+"""NetworkPolicies enforced while a run lasts, which the kit's network plugin does not: `policy-agent` does it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.e2e.kit import Kit, KitFailed
+
+PROGRAM = Path(__file__).with_name("policy-agent")
+WITHIN_S = 900.0  # it is built at its first start
+
+
+@contextmanager
+def running(kit: Kit) -> Iterator[None]:
+    """The agent beside the kit's kubelet; it and its rules are gone afterwards."""
+    _run(kit, "start")
+    try:
+        yield
+    finally:
+        _run(kit, "stop")
+
+
+def _run(kit: Kit, verb: str) -> None:
+    environ = {
+        **os.environ,
+        "KUBECONFIG": str(kit.kubeconfig),
+        "PATH": f"{kit.programs}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = subprocess.run([PROGRAM, verb], env=environ, capture_output=True, text=True, timeout=WITHIN_S)
+    if done.returncode:
+        raise KitFailed(f"policy-agent {verb} ended with {done.returncode}: {done.stderr.strip()}")
