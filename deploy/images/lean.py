@@ -17,9 +17,11 @@ from py_compile import PycInvalidationMode
 
 # Patterns below the folder of packages, each with its reason.
 UNREAD = (
-    # Other packages' own tests, and headers for compilers that an image has not: 430 MB of TensorFlow's are such.
+    # Other packages' own tests, and what compilers read, which an image has not: 430 MB of TensorFlow are headers.
     "**/tests",
     "**/include",
+    "**/*.[ach]",
+    "**/*.hpp",
     # The library for programs in C; the Python module, which has all of it inside, never opens this one: 35 MB.
     "onnxruntime/capi/libonnxruntime.so*",
     # Tools that make models of other models.

@@ -59,11 +59,24 @@ def test_every_stage_begins_with_the_base_an_earlier_stage_or_nothing() -> None:
 
 
 def test_what_builds_stays_behind() -> None:
-    """The image is its base, and copies of what other stages made: no tool is run in it but Python itself."""
-    assert of("FROM", FINAL) == ["${BASE}"]
+    """The image is one of packages on the bare base, and copies: of the tools nothing but what they have made."""
+    assert of("FROM", FINAL) == ["packages"]
+    assert of("RUN", FINAL) == []
     assert [said for said in of("COPY", FINAL) if not said.startswith("--from=")] == []
-    for said in of("RUN", FINAL):
-        assert not re.search(r"apt|pip install|\buv\b|curl|wget", said), said
+    packages = [step for step in STEPS if step.stage == next(s.stage for s in STEPS if s.said.endswith("AS packages"))]
+    assert of("FROM", packages) == ["${BASE} AS packages"]
+    assert not any("/build/tools " in said for said in of("COPY", packages))
+    for said in of("RUN", packages):
+        assert "apt" not in said and "pip install" not in said, said
+
+
+def test_a_step_is_done_anew_where_what_it_reads_is_new() -> None:
+    """Engines know a step by its words and the files copied before it; what is only mounted they miss."""
+    for at, step in enumerate(STEPS):
+        for mount in re.findall(r"--mount=(\S+)", step.said):
+            assert mount.startswith(("type=secret,", "type=bind,from=tools,")), mount
+            before = [s.said for s in STEPS[:at] if s.stage == step.stage and s.word == "COPY"]
+            assert "tools" not in mount or any(said.startswith("--from=tools /build/tools.txt ") for said in before)
 
 
 def test_the_image_runs_as_a_user_that_is_a_number_and_not_root() -> None:
