@@ -75,7 +75,11 @@ def test_all_three_images_are_built_under_their_names_with_an_sbom_each(tmp_path
     ]
     assert [words for words in heard if "--target sbom --output type=local,dest=build/images" in words] == heard[1::2]
     for words, name in zip(heard, [name for name in names for _ in range(2)], strict=True):
-        assert f"--build-arg IMAGE={name} --build-arg VERSION=7" in words
+        assert f"--build-arg IMAGE={name} " in words
+    for words in heard[::2]:
+        labels = dict(re.findall(r"--label org\.opencontainers\.image\.(\w+)=(\S+)", words))
+        assert labels.keys() == {"version", "revision", "created"}
+        assert labels["version"] == "7"
 
 
 def test_without_wishes_the_images_are_those_that_the_manifests_name(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_read_only_image_is_told_not_to_write_byte_code_and_onnxruntime_to_sen
     assert settings["HOME"] == "/tmp"
 
 
-@pytest.mark.parametrize("label", ["title", "description", "version", "revision", "created", "source", "licenses"])
+@pytest.mark.parametrize("label", ["title", "description", "source", "licenses", "base.name"])
 def test_an_image_says_what_it_is_in_the_words_of_oci(label: str) -> None:
     (labels,) = of("LABEL", FINAL)
     assert f"org.opencontainers.image.{label}=" in labels
