@@ -23,7 +23,7 @@ from tests.e2e import images, policy_agent
 from tests.e2e.kit import PACKAGES, Kit, KitFailed
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITES = ("tests/e2e", "tests/conformance")
+SUITES = ("tests/e2e", "tests/conformance", "tests/images")
 
 
 def main(words: Sequence[str]) -> int:

@@ -50,6 +50,12 @@ def able() -> bool:
     return os.geteuid() == 0 and all(map(shutil.which, ("buildah", "mmdebstrap", "unshare", "setpriv")))
 
 
+def missing(*images: str) -> set[str]:
+    """Of the images that `make e2e` tells of, those that are not on this machine: its cluster pulls them elsewhere."""
+    there = {name for each in json.loads(buildah("images", "--json")) for name in each["names"] or ()}
+    return {f"{REPO}/{image}:{VERSION}" for image in images} - there if "E2E_IMAGES" in os.environ else set()
+
+
 def build(*images: str, version: str = VERSION) -> None:
     """The images, unless `make e2e` has built them; over a base that is made here where the real one is not there."""
     if "E2E_IMAGES" in os.environ and version == VERSION:
@@ -138,14 +144,26 @@ def mounted(name: str) -> Iterator[Image]:
         buildah("rm", container)
 
 
-def size(root: Path) -> int:
-    """Bytes that the files below take, unpacked; a file of two names counts once."""
-    seen: dict[tuple[int, int], int] = {}
+def beyond(root: Path, base: Path) -> int:
+    """Bytes of the files below `root` that `base` has not, or not as large: what an image adds, unpacked.
+
+    What it removes of its base is no discount. A file of two names counts once.
+    """
+    below, seen = _sizes(base), dict[int, int]()
+    for name, (inode, size) in _sizes(root).items():
+        if name not in below or below[name][1] != size:
+            seen[inode] = size
+    return sum(seen.values())
+
+
+def _sizes(root: Path) -> dict[str, tuple[int, int]]:
+    """Of each file below, by its path there: inode and bytes."""
+    found = {}
     for folder, _, names in os.walk(root):
         for name in names:
-            found = (Path(folder) / name).lstat()
-            seen[found.st_dev, found.st_ino] = found.st_size
-    return sum(seen.values())
+            told = (Path(folder) / name).lstat()
+            found[os.path.relpath(Path(folder) / name, root)] = (told.st_ino, told.st_size)
+    return found
 
 
 def programs(root: Path) -> set[str]:
