@@ -1,10 +1,10 @@
 """Where the store's bytes lie: one seam, a folder of this machine behind it or any bucket that fsspec reaches.
 
-Used by `functions.store`, and by `landing` and `source`, which cannot know the store. Every path is relative to the
-root, with slashes. Reading what is absent gives None or FileNotFoundError; a place that is away or full is RetryLater;
-a write is whole or absent, whatever line the process dies on. What a writer that died leaves in a folder is never
-listed, and the next writer there removes it. fsspec is imported only where a bucket is used: a predictor beside a local
-folder starts 0.1 s sooner without it.
+Used by `functions.store`, and by `landing` and `drop`, which cannot know the store; buckets are `remote_files`. Every path
+is relative to the root, with slashes. Reading what is absent gives None or FileNotFoundError; a place that is away or
+full is RetryLater; a write is whole or absent, whatever line the process dies on. What a writer that died leaves in a
+folder is never listed, and the next writer there removes it. fsspec is imported only where a bucket is used: a
+predictor beside a local folder starts 0.1 s sooner without it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from urllib.parse import unquote, urlsplit
 from eventing.errors import Misconfigured, Rejected, RetryLater
 
 SETTING = "HEADRACE_STORE"
-# Errors of the libraries under s3fs, gcsfs and adlfs that are no OSError; all of them mean the far side.
-_DRIVERS = frozenset({"aiohttp", "aiobotocore", "azure", "botocore", "gcsfs", "google", "requests", "urllib3"})
 AWAY_S = 5.0  # a bucket that was away is asked again after this time
 FULL_S = 60.0  # room is made by a person, not by time
 PART = ".part"  # ends the name of what is not whole yet; a dot begins it, and such names are never listed
-# What nobody has written to for this long has lost its writer: a living one writes every few milliseconds. An hour,
-# because machines that share a folder may disagree on the time, and a stopped process may go on.
-LEFTOVER_S = 3600.0
+# What nobody has written to for this long has lost its writer: a living one writes every few milliseconds. A day,
+# because machines that share a folder may disagree on the time by hours, and a stopped process may go on.
+LEFTOVER_S = 24 * 3600.0
+SWEEP_S = 3600.0  # between two looks for leftovers in a folder that is written to
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +44,10 @@ class Files(Protocol):
         """Replace the file; a reader sees the old one or the new one."""
 
     def create(self, path: str, content: bytes) -> bool:
-        """Write the file unless there is one; False where there is, and it stays as it is."""
+        """Write the file unless there is one; False where there is, and it stays as it is.
+
+        content: must tell its writer from others, or one of them may take the other's file for its own.
+        """
 
     def put(self, path: str, file: Path) -> None:
         """Replace the file by a copy of a local one."""
@@ -84,15 +86,10 @@ def open_files(url: str) -> Files:
         return LocalFiles(Path(unquote(parts.path)))
     if not parts.scheme or "://" not in url:
         raise Misconfigured(SETTING, url, "a URL such as file:///var/lib/headrace or s3://bucket/prefix")
-    import fsspec
+    from eventing import remote_files
 
-    try:
-        system, root = fsspec.core.url_to_fs(url)
-    except ImportError as e:
-        raise Misconfigured(SETTING, url, f"a URL whose driver is installed ({e})") from e
-    except ValueError as e:
-        raise Misconfigured(SETTING, url, f"a URL that fsspec knows ({e})") from e
-    return RemoteFiles(system, root, url)
+    system, root = remote_files.open_system(url, SETTING)
+    return remote_files.RemoteFiles(system, root, url)
 
 
 def uri(url: str, path: str) -> str:
@@ -168,7 +165,7 @@ class LocalFiles:
         self._swept: dict[Path, float] = {}
 
     def read(self, path: str) -> bytes | None:
-        with _reachable(self._root):
+        with reachable(self._root):
             try:
                 return (self._root / path).read_bytes()
             except (FileNotFoundError, NotADirectoryError):
@@ -200,7 +197,7 @@ class LocalFiles:
     @contextmanager
     def stage(self, folder: str) -> Iterator[Path]:
         home = self._root / folder
-        with _reachable(self._root):
+        with reachable(self._root):
             home.mkdir(parents=True, exist_ok=True)
             self._sweep(home)
             # Beside the target: a rename is atomic only within one file system.
@@ -211,33 +208,33 @@ class LocalFiles:
                 staged.unlink(missing_ok=True)
 
     def adopt(self, staged: Path, path: str) -> None:
-        with _reachable(self._root):
+        with reachable(self._root):
             _sync(staged)
             # The folder too, or a power cut takes the name away and an event speaks of a file that is not there.
             _sync(staged.replace(self._root / path).parent)
 
     def get(self, path: str, into: Path) -> None:
-        with _reachable(self._root):
+        with reachable(self._root):
             copy(self._root / path, into)
 
     def local(self, path: str) -> Path | None:
         return self._root / path
 
     def children(self, path: str) -> tuple[str, ...]:
-        with _reachable(self._root):
+        with reachable(self._root):
             try:
-                return _listed(p.name for p in (self._root / path).iterdir())
+                return listed(p.name for p in (self._root / path).iterdir())
             except (FileNotFoundError, NotADirectoryError):
                 return ()
 
     def walk(self, path: str) -> tuple[str, ...]:
-        with _reachable(self._root):
+        with reachable(self._root):
             found = (p for p in (self._root / path).rglob("*") if p.is_file())
-            return _listed(p.relative_to(self._root).as_posix() for p in found)
+            return listed(p.relative_to(self._root).as_posix() for p in found)
 
     def delete(self, path: str) -> None:
         target = self._root / path
-        with _reachable(self._root):
+        with reachable(self._root):
             if target.is_dir():
                 remove_tree(target)
             else:
@@ -246,97 +243,16 @@ class LocalFiles:
     def _sweep(self, folder: Path) -> None:
         """Sweep a folder that is written to, but not at each write: a full one takes milliseconds to list."""
         now = time.monotonic()
-        if now - self._swept.get(folder, float("-inf")) > LEFTOVER_S:
+        if now - self._swept.get(folder, float("-inf")) > SWEEP_S:
             self._swept[folder] = now
             sweep(folder)
-
-
-class RemoteFiles:
-    """Any place that fsspec reaches. One object appears whole or not at all: every bucket's PUT promises that.
-
-    Nothing is swept here: parts of an upload that ended in the middle are the bucket's to expire.
-    """
-
-    def __init__(self, system: Any, root: str, url: str) -> None:
-        self._system = system
-        self._root = root.rstrip("/")
-        self._url = url
-
-    def read(self, path: str) -> bytes | None:
-        with _reachable(self._url):
-            # Listings are remembered by some drivers; what another process wrote must be seen.
-            self._system.invalidate_cache()
-            try:
-                content: bytes = self._system.cat_file(self._at(path))
-            except FileNotFoundError:
-                return None
-            return content
-
-    def write(self, path: str, content: bytes) -> None:
-        with _reachable(self._url):
-            self._system.pipe_file(self._at(path), content)
-
-    def create(self, path: str, content: bytes) -> bool:
-        with _reachable(self._url):
-            try:
-                # S3 and Google make this one conditional PUT; drivers without it look first.
-                self._system.pipe_file(self._at(path), content, mode="create")
-            except FileExistsError:
-                return False
-        return True
-
-    def put(self, path: str, file: Path) -> None:
-        with _reachable(self._url):
-            self._system.put_file(str(file), self._at(path))
-
-    @contextmanager
-    def stage(self, folder: str) -> Iterator[Path]:
-        import tempfile
-
-        with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
-            yield Path(scratch) / "staged"
-
-    def adopt(self, staged: Path, path: str) -> None:
-        self.put(path, staged)
-
-    def get(self, path: str, into: Path) -> None:
-        with _reachable(self._url):
-            self._system.get_file(self._at(path), str(into))
-
-    def local(self, path: str) -> Path | None:
-        return None
-
-    def children(self, path: str) -> tuple[str, ...]:
-        with _reachable(self._url):
-            self._system.invalidate_cache()
-            try:
-                found = self._system.ls(self._at(path), detail=False)
-            except FileNotFoundError:
-                return ()
-            return _listed(PurePosixPath(name).name for name in found)
-
-    def walk(self, path: str) -> tuple[str, ...]:
-        with _reachable(self._url):
-            self._system.invalidate_cache()
-            found = self._system.find(self._at(path))
-            return _listed(str(PurePosixPath(name).relative_to(self._root)) for name in found)
-
-    def delete(self, path: str) -> None:
-        with _reachable(self._url):
-            try:
-                self._system.rm(self._at(path), recursive=True)
-            except FileNotFoundError:
-                return
-
-    def _at(self, path: str) -> str:
-        return f"{self._root}/{path}".rstrip("/")
 
 
 def _folder(path: str) -> str:
     return str(PurePosixPath(path).parent)
 
 
-def _listed(paths: Iterator[str]) -> tuple[str, ...]:
+def listed(paths: Iterator[str]) -> tuple[str, ...]:
     return tuple(sorted(path for path in paths if not any(part.startswith(".") for part in path.split("/"))))
 
 
@@ -350,17 +266,16 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _reachable(place: object) -> Iterator[None]:
+def reachable(place: object) -> Iterator[None]:
     """Failures of the place as RetryLater; absence and every fault of ours escape as they are."""
     try:
         yield
     except FileNotFoundError:
         raise
+    except PermissionError as e:
+        why = f"its keys or rights do not suffice ({e.strerror or e})"
+        raise RetryLater(f"the store {place} cannot be reached: {why}", after_s=AWAY_S) from e
     except OSError as e:
         full = e.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "has no room left" if full else f"cannot be reached ({e.strerror or e})"
         raise RetryLater(f"the store {place} {what}", after_s=FULL_S if full else AWAY_S) from e
-    except Exception as e:
-        if type(e).__module__.partition(".")[0] not in _DRIVERS:
-            raise
-        raise RetryLater(f"the store {place} cannot be reached ({e})", after_s=AWAY_S) from e

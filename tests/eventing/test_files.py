@@ -18,10 +18,13 @@ from eventing import files
 from eventing.errors import Misconfigured, Rejected, RetryLater
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[files.Files]:
     if request.param == "file":
         yield files.open_files((tmp_path / "store").as_uri())
+        return
+    if request.param == "s3":
+        yield files.open_files(request.getfixturevalue("s3_url"))
         return
     yield files.open_files(f"memory://{tmp_path.name}")
     fsspec.filesystem("memory").store.clear()
@@ -37,7 +40,9 @@ def test_a_file_is_written_read_listed_and_deleted(place: files.Files) -> None:
     assert place.walk("a") == ("a/b/y.json", "a/x.json")
     place.delete("a")
     place.delete("a")
-    assert (place.walk("a"), place.children("a")) == ((), ())
+    assert place.walk("a") == ()
+    # Some S3 servers list a folder for a while after its last object.
+    assert all(place.walk(f"a/{name}") == () for name in place.children("a"))
 
 
 def test_a_name_is_created_by_one_writer_alone(place: files.Files) -> None:
@@ -82,7 +87,7 @@ def test_a_url_that_names_no_place_is_refused_with_its_key(url: str) -> None:
         files.open_files(url)
 
 
-def test_what_a_writer_that_died_left_is_not_listed_and_removed_an_hour_later_by_the_next_one(tmp_path: Path) -> None:
+def test_what_a_writer_that_died_left_is_not_listed_and_removed_a_day_later_by_the_next_one(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
     ages_s = {".old.part": files.LEFTOVER_S + 60, ".young.part": files.LEFTOVER_S - 60, "kept": 10 * files.LEFTOVER_S}

@@ -25,11 +25,14 @@ from tests.functions import packages
 MODEL, VERSION = "flights", packages.VERSION
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A store's URL, once on this machine's disk and once where fsspec reaches."""
+    """A store's URL, on this machine's disk, where fsspec reaches, and in a bucket of a real S3 server."""
     if request.param == "file":
         yield (tmp_path / "store").as_uri()
+        return
+    if request.param == "s3":
+        yield request.getfixturevalue("s3_url")
         return
     yield f"memory://{tmp_path.name}"
     fsspec.filesystem("memory").store.clear()
@@ -365,10 +368,10 @@ def test_a_store_that_is_away_is_retry_later(tmp_path: Path) -> None:
 
 
 def test_what_a_writer_that_died_left_of_a_package_is_removed_by_the_next_one(url: str, tmp_path: Path) -> None:
-    """An hour after its claim was last renewed; the claim of a living writer keeps its files."""
+    """A day after its claim was last renewed; a living writer keeps its files, also one whose clock is hours behind."""
     store = Store.open(url)
     (tmp_path / "f").write_bytes(b"half")
-    for version, hours in (("v1", 2), ("v2", 0)):
+    for version, hours in (("v1", 25), ("v2", 12)):
         at = datetime.now(UTC) - timedelta(hours=hours)
         store.write_json(f"claims/{MODEL}/{version}.json", {"sha256": "0" * 64, "at": at.isoformat()})
         store.put_file(f"models/{MODEL}/{version}/model.onnx", tmp_path / "f")
