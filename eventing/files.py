@@ -1,9 +1,9 @@
 """Where the store's bytes lie: one seam, a folder of this machine behind it or any bucket that fsspec reaches.
 
-Used by `functions.store`, and by `landing` and `drop`, which cannot know the store; buckets are `remote_files`. Every path
-is relative to the root, with slashes. Reading what is absent gives None or FileNotFoundError; a place that is away or
-full is RetryLater; a write is whole or absent, whatever line the process dies on. What a writer that died leaves in a
-folder is never listed, and the next writer there removes it. fsspec is imported only where a bucket is used: a
+Used by `functions.store`, and by `landing` and `drop`, which cannot know the store; buckets are in `remote_files`. All
+paths are relative to the root, with slashes. Reading what is absent gives None or FileNotFoundError; a place that is
+away or full is RetryLater; a write is whole or absent, whatever line the process dies on. What a dead writer has left
+in a folder is never listed, and the next writer there removes it. fsspec is imported only where a bucket is used: a
 predictor beside a local folder starts 0.1 s sooner without it.
 """
 
@@ -266,16 +266,16 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def reachable(place: object) -> Iterator[None]:
-    """Failures of the place as RetryLater; absence and every fault of ours escape as they are."""
+def reachable(place: object, what: str = "the store") -> Iterator[None]:
+    """Failures of the place, which is `what`, as RetryLater; absence and every fault of ours escape as they are."""
     try:
         yield
     except FileNotFoundError:
         raise
     except PermissionError as e:
         why = f"its keys or rights do not suffice ({e.strerror or e})"
-        raise RetryLater(f"the store {place} cannot be reached: {why}", after_s=AWAY_S) from e
+        raise RetryLater(f"{what} {place} cannot be reached: {why}", after_s=AWAY_S) from e
     except OSError as e:
         full = e.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "has no room left" if full else f"cannot be reached ({e.strerror or e})"
-        raise RetryLater(f"the store {place} {what}", after_s=FULL_S if full else AWAY_S) from e
+        why = "has no room left" if full else f"cannot be reached ({e.strerror or e})"
+        raise RetryLater(f"{what} {place} {why}", after_s=FULL_S if full else AWAY_S) from e

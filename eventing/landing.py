@@ -1,6 +1,6 @@
 """A dropped file lands: checked, copied into the store whole, and told as `dataset.arrived`.
 
-Called by `headrace drop` and by the folder source. What can be seen without knowing the dataset's columns is refused
+Called by `headrace drop` and by the source's watcher. What can be seen without knowing the dataset's columns is refused
 here, in words for the person who dropped the file; rows and columns are the trainer's to judge. Landing the same
 content twice gives the same file, the same digest and the same event id.
 
@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from cloudevents.core.v1.event import CloudEvent
@@ -64,6 +64,20 @@ def check_name(dataset: str) -> None:
         )
 
 
+def check(name: str, dataset: str, bytes: int, max_bytes: int) -> str:
+    """The suffix of a file that can be landed, by what a listing tells of it. Raises Rejected with what to do."""
+    check_name(dataset)
+    suffix = _suffix(name)
+    if bytes == 0:
+        raise Rejected(f"{name} is empty; expected a header and rows")
+    if bytes > max_bytes:
+        raise Rejected(
+            f"{name} holds {bytes:,} bytes; at most {max_bytes:,} are allowed: "
+            "drop it in parts, or drop a sample of its rows"
+        )
+    return suffix
+
+
 def land(
     file: Path,
     dataset: str,
@@ -78,21 +92,14 @@ def land(
     store_url: an fsspec URL. Raises Rejected with what to do about it when the file can never be learned from,
     RetryLater while it is still being written or the store is away, Misconfigured for a URL that is none.
     """
-    check_name(dataset)
+    check_name(dataset)  # before the file: a name that cannot be is so whatever it holds
     if trainer is not None and not _TRAINER.fullmatch(trainer):
         raise Rejected(f"{trainer!r:.80} cannot name a trainer; expected lower-case letters, digits and underscores")
-    suffix = _suffix(file)
     store = files.open_files(store_url)
     folder = f"datasets/{dataset}"
     with _reading(file) as source:
         size = os.fstat(source.fileno()).st_size
-        if size == 0:
-            raise Rejected(f"{file.name} is empty; expected a header and rows")
-        if size > max_bytes:
-            raise Rejected(
-                f"{file.name} holds {size:,} bytes; at most {max_bytes:,} are allowed: "
-                "drop it in parts, or drop a sample of its rows"
-            )
+        suffix = check(file.name, dataset, size, max_bytes)
         with store.stage(folder) as staged:
             sha256 = _copy(source, staged, file.name, suffix)
             if os.fstat(source.fileno()).st_size != size or staged.stat().st_size != size:
@@ -127,8 +134,8 @@ def arrived_event(arrived: contract.DatasetArrived, now: datetime) -> CloudEvent
     return arrived.to_event(source=SOURCE, id=id, time=now, extensions={"trainer": trainer})
 
 
-def _suffix(file: Path) -> str:
-    suffix = file.suffix.lower()
+def _suffix(name: str) -> str:
+    suffix = PurePosixPath(name).suffix.lower()
     if suffix in SUFFIXES:
         return suffix
     advice = {
@@ -139,7 +146,7 @@ def _suffix(file: Path) -> str:
         ".tsv": "save it with commas, as .csv",
         ".txt": "if it holds comma-separated values, name it .csv",
     }.get(suffix, "export the table in one of these")
-    raise Rejected(f"{file.name} is neither {' nor '.join(SUFFIXES)}; {advice}")
+    raise Rejected(f"{name} is neither {' nor '.join(SUFFIXES)}; {advice}")
 
 
 def _copy(source: BinaryIO, into: Path, name: str, suffix: str) -> str:

@@ -156,22 +156,22 @@ class RemoteFiles:
 
 
 @contextmanager
-def reachable(url: str, *, writing: bool = False) -> Iterator[None]:
-    """Failures of the place at `url` as RetryLater; an absent file and every fault of ours escape as they are.
+def reachable(url: str, *, what: str = "the store", writing: bool = False) -> Iterator[None]:
+    """Failures of the place at `url`, which is `what`, as RetryLater; absent files, faults of ours escape as they are.
 
     writing: nothing that is absent can fail a write but the bucket itself.
     """
     try:
-        with files.reachable(url):
+        with files.reachable(url, what):
             yield
     except FileNotFoundError as e:
         if not (writing or names_no_bucket(e)):
             raise
-        raise RetryLater(f"the store {url} cannot be reached: there is no such bucket", after_s=AWAY_S) from e
+        raise RetryLater(f"{what} {url} cannot be reached: there is no such bucket", after_s=AWAY_S) from e
     except Exception as e:
         if type(e).__module__.partition(".")[0] not in _DRIVERS:
             raise
-        raise RetryLater(f"the store {url} cannot be reached ({e})", after_s=AWAY_S) from e
+        raise RetryLater(f"{what} {url} cannot be reached ({e})", after_s=AWAY_S) from e
 
 
 def names_no_bucket(error: FileNotFoundError) -> bool:

@@ -15,7 +15,6 @@ SAMPLES = {
     "HEADRACE_STORE": "memory://store",
     "HEADRACE_MODEL": "flights",
     "HEADRACE_MODEL_VERSION": "v20261123-224512-1a2b3c",
-    "HEADRACE_DROP_FOLDER": "/drop",
     "K_SINK": "http://broker.test",
     "K_EVENT_PATH": "/event",
 }

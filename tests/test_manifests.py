@@ -26,8 +26,6 @@ FILES = sorted(HOUSE.glob("*/manifests/*.yaml"))
 Object = dict[str, Any]
 Step = str | int
 
-# What a cluster must bring, for it is the place's own: the claim behind the drop folder (docs/ops.md).
-BROUGHT = {("PersistentVolumeClaim", "headrace-drop")}
 # In these the keys are names that somebody chose, not fields.
 NAMED_FREELY = {"labels", "annotations", "data", "limits", "requests", "exact", "attributes"}
 
@@ -235,7 +233,7 @@ def test_every_image_carries_the_version_of_this_package() -> None:
 
 
 def test_every_reference_names_an_object_that_exists() -> None:
-    there = {(o["kind"], o["metadata"]["name"]) for o in documents()} | BROUGHT
+    there = {(o["kind"], o["metadata"]["name"]) for o in documents()}
     for o in documents():
         for path, node in nodes(o):
             if path and path[-1] in ("ref", "roleRef"):

@@ -12,6 +12,7 @@ import typer
 from headrace import config, manifests, screen
 from headrace.commands import options
 from headrace.deploy import deployment, plan, undeployment
+from headrace.deploy import drop as drops
 from headrace.deploy.difference import Change, Difference
 from headrace.screen import Output
 from knative.client import Cluster
@@ -56,6 +57,15 @@ def deploy(
             help="Of the store, e.g. s3://bucket. [default: as deployed]",
         ),
     ] = None,
+    drop: Annotated[
+        str | None,
+        typer.Option(
+            "--drop",
+            envvar="HEADRACE_DEPLOY_DROP",
+            metavar="URL",
+            help="Where dropped files are watched for: a URL, claim/NAME or none. [default: drop in the store]",
+        ),
+    ] = None,
     broker_class: Annotated[
         str | None,
         typer.Option(
@@ -90,6 +100,7 @@ def deploy(
         store=store,
         image=_for_all(image),
         images=options.pairs("--image", [ref for ref in image or () if _is_named(ref)]),
+        drop=drop,
         broker_class=broker_class,
         values=options.pairs("--set", value),
     )
@@ -101,6 +112,8 @@ def deploy(
     objects = plan.objects(manifests.read(), wishes)
     with _progress() as tell:
         report = deployment.deploy(cluster, objects, how, tell)
+        if drop == drops.NONE and not (dry_run or report.causes):
+            deployment.remove(cluster, "ContainerSource", drops.SOURCE)  # of an earlier deploy
     if output is Output.json:
         head = {"server": cluster.server, "namespace": namespace, "dry_run": dry_run}
         screen.json_line({**head, **dataclasses.asdict(report), "healthy": not report.causes})

@@ -101,6 +101,13 @@ def deployed_store(cluster: Cluster) -> str | None:
     return url
 
 
+def remove(cluster: Cluster, kind: str, name: str) -> None:
+    """Take away an object of ours that is no longer wanted; nothing where it is not there, or somebody else's."""
+    found = cluster.get(kind, name)
+    if found is not None and ownership.ours(found):
+        cluster.delete(kind, name)
+
+
 def _namespace(cluster: Cluster) -> Object | None:
     """The namespace; one without a label where it may not be read, which who has rights in it alone may not."""
     try:

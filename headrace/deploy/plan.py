@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from eventing.errors import HeadraceError, Misconfigured
 from headrace import config
+from headrace.deploy import drop as drops
 from knative import vocabulary
 
 Object = dict[str, Any]
@@ -61,6 +62,8 @@ class Wishes:
     """Some of `IMAGES` to the image of each; goes before `image`."""
     broker_class: str | None = None
     """None leaves it to the cluster's default."""
+    drop: str | None = None
+    """Where dropped files are watched for, as `drops` has it; None: the manifest's, in the store."""
     values: Mapping[str, str] = field(default_factory=dict)
     """Further keys of the ConfigMap `headrace`."""
 
@@ -78,6 +81,8 @@ def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
         yield Misconfigured("--store", wishes.store, "an fsspec URL, e.g. s3://bucket or file:///var/headrace/store")
     if wishes.store is not None and urlsplit(wishes.store).scheme == "memory":
         yield Misconfigured("--store", wishes.store, "a store that all pods share; memory:// is one process's own")
+    if wishes.drop is not None and not drops.is_possible(wishes.drop):
+        yield Misconfigured("--drop", wishes.drop, drops.EXPECTED)
     for name in wishes.images.keys() - set(IMAGES):
         yield Misconfigured("--image", name, f"{', '.join(f'{i}=REF' for i in IMAGES)}, or REF alone for all")
     known = wishes.broker_class is None or wishes.broker_class in BROKER_CLASSES
@@ -92,7 +97,7 @@ def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
 
 def objects(manifests: Sequence[Object], wishes: Wishes) -> list[Object]:
     """The manifests as this place wants them, in the same order; the given ones stay as they are."""
-    return [_object(copy.deepcopy(obj), wishes) for obj in manifests]
+    return [_object(copy.deepcopy(obj), wishes) for obj in manifests if drops.is_wanted(obj, wishes.drop)]
 
 
 def _object(obj: Object, wishes: Wishes) -> Object:
@@ -103,6 +108,7 @@ def _object(obj: Object, wishes: Wishes) -> Object:
     for container in containers(obj):
         room = container["image"].rpartition(":")[0].rpartition("/")[2]
         container["image"] = wishes.images.get(room) or wishes.image or container["image"]
+    drops.mount(obj, wishes.drop)
     if obj["kind"] == "Namespace":
         obj["metadata"]["name"] = wishes.namespace
     if obj["kind"] == "ConfigMap" and obj["metadata"]["name"] == config.CONFIG_MAP:
@@ -128,7 +134,7 @@ def _values(data: Mapping[str, str], wishes: Wishes) -> dict[str, str]:
         values["HEADRACE_PREDICTOR_PATCH"] = json.dumps([step])
     if wishes.store:
         values["HEADRACE_STORE"] = wishes.store
-    return {**values, **wishes.values}
+    return {**values, **drops.values(wishes.drop), **wishes.values}
 
 
 def containers(obj: Object) -> Iterator[Object]:

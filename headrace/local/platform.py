@@ -230,7 +230,7 @@ class Platform:
             folder.mkdir(exist_ok=True)
         values = {
             "HEADRACE_STORE": store.as_uri(),
-            "HEADRACE_DROP_FOLDER": str(drop),
+            "HEADRACE_DROP": str(drop),
             "HEADRACE_JOURNAL": f"{self.url}/journal/{config.NAMESPACE}/{config.BROKER}",
             "K_SINK": self.addresses.broker(config.NAMESPACE, config.BROKER),
             **self.settings.values,

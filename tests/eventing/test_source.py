@@ -1,4 +1,4 @@
-"""A file counts once it is whole, once per content; through a real process, its restarts and kills."""
+"""The source as a process: its settings, its restarts and kills. What it tells is in drop/test_watcher.py."""
 
 from __future__ import annotations
 
@@ -11,52 +11,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import fsspec
 import pytest
 
-from eventing import contract, sender, source
-from eventing.errors import Misconfigured, RetryLater
+from eventing import contract, source
+from eventing.drop import place
+from eventing.drop.folder import Folder
+from eventing.errors import Misconfigured
 from tests.eventing.serving import HOUSE, free_port
-from tests.eventing.sinks import Answer, Sink, sink
+from tests.eventing.sinks import sink
+from tests.s3_server import S3
 
 CSV = "carrier,delay\nAA,5\n"
-STAMP, OTHER = (10, 1, 1), (20, 2, 1)
 
 
-@pytest.mark.parametrize(
-    ("before", "now_s", "whole"),
-    [
-        (None, 0.0, False),
-        (source.Look(STAMP, 0.0), 1.9, False),
-        (source.Look(STAMP, 0.0), 2.0, True),
-        (source.Look(OTHER, 0.0), 60.0, False),
-    ],
-)
-def test_a_file_is_whole_when_two_looks_agree(before: source.Look | None, now_s: float, whole: bool) -> None:
-    looks, ready = source.settled({"a": before} if before else {}, {"a": STAMP}, now_s, 2.0)
-    assert ready == (["a"] if whole else [])
-    assert looks["a"].stamp == STAMP
-
-
-def test_a_file_that_went_away_is_forgotten() -> None:
-    assert source.settled({"a": source.Look(STAMP, 0.0)}, {}, 9.0, 2.0) == ({}, [])
-
-
-@pytest.mark.parametrize(
-    "name", [".hidden", "a.csv.part", "a.TMP", "a.csv~", "~$a.xlsx", "#a#", ".a.csv.swp", "a.crdownload"]
-)
-def test_unfinished_work_of_other_programs_does_not_count(name: str) -> None:
-    assert not source.counts(name)
-
-
-def its_settings(folder: Path, url: str, **changes: object) -> source.Settings:
-    environ = {
-        "HEADRACE_DROP_FOLDER": str(folder / "drop"),
-        "HEADRACE_STORE": (folder / "store").as_uri(),
-        "K_SINK": url,
-        "HEADRACE_SETTLE_S": "0",
-        "HEADRACE_POLL_S": "0.05",
-    } | {k: str(v) for k, v in changes.items()}
-    return source.Settings.from_environment(environ)
+def its_settings(folder: Path, **changes: object) -> source.Settings:
+    environ = {"HEADRACE_STORE": (folder / "store").as_uri(), "K_SINK": "http://127.0.0.1/"}
+    return source.Settings.from_environment(environ | {k: str(v) for k, v in changes.items()})
 
 
 def drop(folder: Path, path: str, text: str = CSV) -> Path:
@@ -66,94 +37,47 @@ def drop(folder: Path, path: str, text: str = CSV) -> Path:
     return file
 
 
-def looked(watcher: source.Watcher, times: int = 2) -> int:
-    return sum(watcher.look(float(i)) for i in range(times))
+def test_without_a_word_files_are_dropped_into_the_store(tmp_path: Path) -> None:
+    its = its_settings(tmp_path)
+    assert its.drop == f"{its.store}/drop"
+    dropped = place.open_place(its.drop)
+    assert isinstance(dropped, Folder) and dropped.name == str(tmp_path / "store" / "drop")
+    assert its_settings(tmp_path, HEADRACE_STORE="s3://models/").drop == "s3://models/drop"
+    assert its_settings(tmp_path, HEADRACE_DROP="/drop").drop == "/drop"
 
 
-def watcher(folder: Path, its: Sink, **changes: object) -> source.Watcher:
-    return source.Watcher(its_settings(folder, its.url, **changes), sender.Sender(its.url, sleep=lambda _: None))
+def test_a_bucket_is_looked_at_less_often_than_a_folder_unless_it_is_told(tmp_path: Path) -> None:
+    assert its_settings(tmp_path).poll_s is None
+    assert its_settings(tmp_path, HEADRACE_POLL_S="0.5").poll_s == 0.5
+    assert place.open_place(f"memory://{tmp_path.name}").pause_s > place.open_place(str(tmp_path)).pause_s
 
 
-def test_each_content_is_told_once_per_dataset(tmp_path: Path) -> None:
-    with sink() as its:
-        eye = watcher(tmp_path, its)
-        drop(tmp_path, "flights/jan.csv")
-        drop(tmp_path, "flights/copy.csv")
-        drop(tmp_path, "other/jan.csv")
-        looked(eye)
-        looked(eye)
-        assert sorted(e.get_subject() or "" for e in its.events) == ["flights", "other"]
-        drop(tmp_path, "flights/jan.csv", CSV + "UA,7\n")
-        looked(eye)
-        assert len(its.events) == 3
-
-
-def test_a_new_process_remembers_what_was_told(tmp_path: Path) -> None:
-    with sink() as its:
-        drop(tmp_path, "flights/jan.csv")
-        looked(watcher(tmp_path, its))
-        assert looked(watcher(tmp_path, its)) == 0
-        os.utime(tmp_path / "drop" / "flights" / "jan.csv")  # touched: read again, told no more
-        looked(watcher(tmp_path, its))
-        assert len(its.events) == 1
-
-
-def test_a_file_that_lies_in_no_dataset_is_reported_once(tmp_path: Path) -> None:
-    with sink() as its:
-        drop(tmp_path, "jan.csv")
-        (tmp_path / "drop" / "flights" / "2013").mkdir(parents=True)
-        drop(tmp_path, "Bad Name/jan.csv")
-        drop(tmp_path, "flights/empty.csv", "")
-        looked(watcher(tmp_path, its))
-        looked(watcher(tmp_path, its))
-        told = [contract.DatasetRejected.from_event(e) for e in its.events]
-    assert [(r.dataset, r.reasons[0].what.split(";")[0]) for r in told] == [
-        ("Bad Name", "'Bad Name' cannot name a dataset"),
-        ("flights", "flights/2013 is a folder inside a dataset"),
-        ("flights", "empty.csv is empty"),
-        ("unnamed", "jan.csv lies in no dataset"),
-    ]
-    assert (tmp_path / "drop" / "jan.csv").exists()
-
-
-def test_what_was_told_before_the_sink_went_away_is_not_told_again(tmp_path: Path) -> None:
-    with sink([Answer(202), Answer(503)]) as its:
-        drop(tmp_path, "flights/a.csv")
-        drop(tmp_path, "flights/b.csv", CSV + "UA,7\n")
-        eye = watcher(tmp_path, its)
-        eye.look(0.0)
-        with pytest.raises(RetryLater):
-            eye.look(1.0)
-        its.answers[:] = [Answer(202)]
-        its.requests.clear()
-        looked(watcher(tmp_path, its))
-        assert len(its.events) == 1
+def test_a_folder_that_cannot_be_made_and_a_url_that_is_none_are_refused_with_their_key(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for name in (str(tmp_path / "file" / "drop"), "nosuch://bucket"):
+        environ = {"HEADRACE_STORE": tmp_path.as_uri(), "K_SINK": "http://127.0.0.1/", "HEADRACE_DROP": name}
+        with pytest.raises(Misconfigured, match="HEADRACE_DROP"):
+            source.main(environ)
 
 
 def test_a_bad_setting_is_refused_with_its_key() -> None:
     for key, value in (("HEADRACE_POLL_S", "often"), ("HEADRACE_MAX_DATASET_BYTES", "-1"), ("K_CE_OVERRIDES", "[1]")):
         with pytest.raises(Misconfigured, match=key):
-            its_settings(Path("/tmp"), "http://127.0.0.1/", **{key: value})
-    with pytest.raises(Misconfigured, match="HEADRACE_DROP_FOLDER"):
+            its_settings(Path("/tmp"), **{key: value})
+    with pytest.raises(Misconfigured, match="HEADRACE_STORE"):
         source.Settings.from_environment({})
 
 
-def test_the_overrides_of_the_container_source_are_added(tmp_path: Path) -> None:
-    with sink() as its:
-        drop(tmp_path, "flights/jan.csv")
-        looked(watcher(tmp_path, its, K_CE_OVERRIDES='{"extensions": {"team": "data"}}'))
-        assert its.events[0].get_extension("team") == "data"
-
-
 @contextmanager
-def process(folder: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(folder: Path, url: str, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
     environ = {
         **os.environ,
-        "HEADRACE_DROP_FOLDER": str(folder / "drop"),
+        "HEADRACE_DROP": str(folder / "drop"),
         "HEADRACE_STORE": (folder / "store").as_uri(),
         "K_SINK": url,
         "HEADRACE_SETTLE_S": "0.1",
         "HEADRACE_POLL_S": "0.05",
+        **changes,
     }
     child = subprocess.Popen(
         [sys.executable, "-m", "eventing.source"], cwd=HOUSE, env=environ, stderr=subprocess.DEVNULL
@@ -205,16 +129,27 @@ def test_a_file_that_is_still_written_waits_until_it_is_whole(tmp_path: Path) ->
         assert arrived.bytes == file.stat().st_size
 
 
-def test_a_file_with_the_same_stamp_is_not_read_again(tmp_path: Path) -> None:
+def test_the_overrides_of_the_container_source_are_added(tmp_path: Path) -> None:
+    overrides = '{"extensions": {"team": "data"}}'
+    with sink() as its, process(tmp_path, its.url, K_CE_OVERRIDES=overrides):
+        drop(tmp_path, "flights/jan.csv")
+        wait_for(lambda: bool(its.requests))
+        assert its.events[0].get_extension("team") == "data"
+
+
+def test_a_file_put_into_a_bucket_is_told_once_by_one_process_and_the_next(s3: S3, s3_url: str, tmp_path: Path) -> None:
+    system, root = fsspec.core.url_to_fs(s3_url)
+    environ = {"HEADRACE_STORE": s3_url, "HEADRACE_DROP": f"{s3_url}/drop", **s3.environ}
     with sink() as its:
-        file = drop(tmp_path, "flights/jan.csv")
-        eye = watcher(tmp_path, its)
-        looked(eye)
-        seen = file.stat()
-        file.write_text(CSV.replace("5", "6"))
-        os.utime(file, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-        assert looked(eye) == 0
-        assert len(its.events) == 1
+        with process(tmp_path, its.url, **environ) as child:
+            system.pipe_file(f"{root}/drop/flights/jan.csv", CSV.encode())
+            wait_for(lambda: len(its.requests) == 1)
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(30) == 0
+        with process(tmp_path, its.url, **environ):
+            system.pipe_file(f"{root}/drop/flights/feb.csv", f"{CSV}UA,9\n".encode())
+            wait_for(lambda: len(its.requests) == 2)
+        assert [contract.DatasetArrived.from_event(e).name for e in its.events] == ["jan.csv", "feb.csv"]
 
 
 def test_the_source_imports_nothing_heavy_to_wait_with() -> None:

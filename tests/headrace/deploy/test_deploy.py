@@ -43,7 +43,7 @@ class Place:
     def deploy(self, *more: str) -> subprocess.CompletedProcess[str]:
         broker = self.running.run("url", "broker").strip().replace("/headrace/", f"/{self.namespace}/")
         store = (self.running.home / "store").as_uri()
-        values = ("--set", f"K_SINK={broker}", "--set", f"HEADRACE_DROP_FOLDER={self.running.home}/drop")
+        values = ("--set", f"K_SINK={broker}", "--set", f"HEADRACE_DROP={self.running.home}/drop")
         return self.running.call(*self.words("deploy", "--store", store, *values, *more))
 
     def undeploy(self, *more: str) -> subprocess.CompletedProcess[str]:
@@ -155,7 +155,7 @@ def test_a_deployment_that_says_nothing_of_the_store_keeps_it(place: Place) -> N
     assert place.deploy().returncode == 0
     again = place.running.call(*place.words("deploy", "--dry-run", "-o", "json"))
     (config_map,) = (d for d in json.loads(again.stdout)["differences"] if d["kind"] == "ConfigMap")
-    assert {field["path"] for field in config_map["fields"]} == {"data.K_SINK", "data.HEADRACE_DROP_FOLDER"}
+    assert {field["path"] for field in config_map["fields"]} == {"data.K_SINK", "data.HEADRACE_DROP"}
 
 
 def test_undeploy_takes_all_that_is_ours_and_not_the_namespace_with_what_is_not(place: Place) -> None:

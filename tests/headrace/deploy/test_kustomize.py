@@ -79,6 +79,11 @@ def test_there_is_an_overlay_for_each_class_of_broker_that_deploy_knows() -> Non
     assert classes == {None, *plan.BROKER_CLASSES}
 
 
+def test_a_claim_to_drop_into_is_the_same_by_kustomize_and_by_deploy() -> None:
+    wishes = plan.Wishes(drop="claim/headrace-drop")
+    assert objects("overlays/drop-pvc") == by_label(plan.objects(manifests.read(), wishes))
+
+
 def test_a_bucket_needs_nothing_but_values() -> None:
     base, found = objects("base"), objects("overlays/store-s3")
     assert {name for name in base if base[name] != found[name]} == {"ConfigMap headrace"}

@@ -115,3 +115,30 @@ def test_a_class_that_is_not_known_works_where_its_sink_is_told() -> None:
     found = planned(broker_class="Nats", values={"K_SINK": "http://nats"})
     assert found["Broker default"]["metadata"]["annotations"][plan.BROKER_CLASS] == "Nats"
     assert found["ConfigMap headrace"]["data"]["K_SINK"] == "http://nats"
+
+
+def test_files_are_dropped_into_the_store_unless_a_place_is_named() -> None:
+    assert "HEADRACE_DROP" not in planned(store="s3://b")["ConfigMap headrace"]["data"]
+    found = planned(store="s3://b", drop="s3://inbox/flights")
+    assert found["ConfigMap headrace"]["data"]["HEADRACE_DROP"] == "s3://inbox/flights"
+    assert found["ContainerSource folder"] == planned()["ContainerSource folder"]
+
+
+def test_a_claim_is_mounted_where_the_source_looks_and_nowhere_else() -> None:
+    found, plain = planned(drop="claim/inbox"), planned()
+    where = found["ConfigMap headrace"]["data"]["HEADRACE_DROP"]
+    pod = found["ContainerSource folder"]["spec"]["template"]["spec"]
+    (volume,) = [v for v in pod["volumes"] if v.get("persistentVolumeClaim", {}).get("claimName") == "inbox"]
+    mounts = [m for c in pod["containers"] for m in c["volumeMounts"] if m["name"] == volume["name"]]
+    assert [(m["mountPath"], m["readOnly"]) for m in mounts] == [(where, True)]
+    assert {name for name in plain if plain[name] != found[name]} == {"ConfigMap headrace", "ContainerSource folder"}
+
+
+def test_nothing_is_watched_where_nobody_wants_it() -> None:
+    assert planned().keys() - planned(drop="none").keys() == {"ContainerSource folder"}
+
+
+@pytest.mark.parametrize("drop", ["", "/var/drop", "file:///var/drop", "memory://x", "claim/", "claim/Not A Name"])
+def test_a_place_that_no_pod_reaches_is_refused(drop: str) -> None:
+    with pytest.raises(Misconfigured, match="--drop"):
+        Wishes(drop=drop)
