@@ -15,7 +15,7 @@ from tests.end_to_end.conftest import Open
 from tests.end_to_end.house import Answer, House, until
 
 MODEL = "idle"
-FUNCTIONS = ("promoter", "drift-watch", "dead-letters")
+FUNCTIONS = ("promoter", "drift-watch", "job-watch", "dead-letters")
 # What the gateway saw of an activation: the Pod object, its process, its readiness; all of these are `activation`.
 PHASES = ("activation", "schedule", "start", "ready", "answer")
 # What the predictor's own log tells of its start.

@@ -31,7 +31,13 @@ def test_every_object_lives_in_the_namespace_and_is_part_of_headrace() -> None:
 
 def test_triggers_filter_on_types_of_the_contract_alone() -> None:
     triggers = [o for o in objects() if o["kind"] == "Trigger"]
-    assert {t["metadata"]["name"] for t in triggers} == {"random-forest", "neural-net", "promoter", "drift-watch"}
+    assert {t["metadata"]["name"] for t in triggers} == {
+        "random-forest",
+        "neural-net",
+        "promoter",
+        "drift-watch",
+        "job-watch",
+    }
     for trigger in triggers:
         seen = types_in(trigger["spec"]["filters"])
         assert seen and seen <= set(contract.TYPES), trigger["metadata"]["name"]

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import hashlib
 import logging
 import os
 import shutil
@@ -34,25 +33,12 @@ from headrace.local.events import conditions, ingress
 from headrace.local.events.ingress import Refused
 from headrace.local.events.stored_event import StoredEvent
 from headrace.local.objects import objects
+from knative.job_sink import ID_LABEL, NAME_LABEL, job_name
 
 log = logging.getLogger(__name__)
 
-NAME_LABEL = "sinks.knative.dev/job-sink-name"
-ID_LABEL = "sinks.knative.dev/job-sink-id"
 EVENT_FILE = "event"
-LONGEST_NAME = 63  # of a Kubernetes label, which a Job's name becomes on its pods
 PATH_SAFE = "$&+=:@~-_."  # what Go's url.PathEscape leaves as it is
-
-
-def job_name(job_sink: str, source: str, id: str) -> str:
-    """The name of the Job for an event, the same one as in a cluster."""
-    digest = hashlib.md5((source + id).encode(), usedforsecurity=False).hexdigest()
-    parent = job_sink + "-"
-    if len(parent) + len(digest) <= LONGEST_NAME:
-        return parent + digest
-    # Knative's kmeta.ChildName: too long together, so as much of the parent as fits, and a digest of both.
-    both = hashlib.md5((parent + digest).encode(), usedforsecurity=False).hexdigest()
-    return parent[: LONGEST_NAME - len(both)] + both
 
 
 def job(job_sink: Mapping[str, Any], name: str, event_path: Path) -> dict[str, Any]:
