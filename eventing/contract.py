@@ -189,7 +189,7 @@ class TrainingProgressed(Data):
 
 @dataclass(frozen=True, slots=True)
 class TrainingFailed(Data):
-    """A training ended without a model. From trainer to broker."""
+    """A training ended without a model. From trainer, or the job watch for one that could not tell, to broker."""
 
     TYPE: ClassVar[str] = "dev.headrace.training.failed.v1"
     SUBJECT: ClassVar[str] = "model"
@@ -199,6 +199,7 @@ class TrainingFailed(Data):
     reason: str
     log_uri: str
     retryable: bool
+    """Whether it is tried again without anybody's doing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,16 +81,24 @@ def verdict(status: int, retry_after: str | None, excerpt: str) -> Rejected | Re
 class Sender:
     """Sends events to one sink; any thread may. Connections are kept open and used again.
 
-    sink: an http or https URL, as in K_SINK. timeout_s: for connecting, and for each silence while waiting for the
-    answer. Raises Misconfigured for a sink that is no such URL.
+    sink: an http or https URL, as in K_SINK. timeout_s: for connecting. answer_s: for each silence while waiting for
+    the answer; None: timeout_s. A Broker on an in-memory channel answers only when every subscriber has, held or tried
+    again as it may be. Raises Misconfigured for a sink that is no such URL.
     """
 
-    def __init__(self, sink: str, timeout_s: float = 30.0, sleep: Callable[[float], object] = time.sleep) -> None:
+    def __init__(
+        self,
+        sink: str,
+        timeout_s: float = 30.0,
+        sleep: Callable[[float], object] = time.sleep,
+        answer_s: float | None = None,
+    ) -> None:
         url = urlsplit(sink)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise Misconfigured("K_SINK", sink, "an http or https URL")
         self.sink = sink
         self._timeout_s = timeout_s
+        self._answer_s = timeout_s if answer_s is None else answer_s
         self._sleep = sleep
         self._connect = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         self._address = (url.hostname, url.port)
@@ -140,12 +148,14 @@ class Sender:
                 return self._exchange(connection, message)
             except TimeoutError as e:
                 connection.close()
-                raise RetryLater(f"the sink {self.sink} gave no answer within {self._timeout_s:g} s") from e
+                raise RetryLater(f"the sink {self.sink} gave no answer within {self._answer_s:g} s") from e
             except (OSError, http.client.HTTPException):
                 # The sink closed what was kept open: no verdict on the event, which may go again, having an id.
                 connection.close()
         connection = self._connect(*self._address, timeout=self._timeout_s)
         try:
+            connection.connect()
+            connection.sock.settimeout(self._answer_s)
             return self._exchange(connection, message)
         except (OSError, http.client.HTTPException) as e:
             connection.close()

@@ -1,23 +1,28 @@
 """The job watch: no training ends without a word, and none waits for ever for an event that was lost.
 
-A Knative Service, `python -m functions.job_watch`, which gets every event that a trainer gets, by a Trigger of its own,
-and so holds the event while it watches the Job that the JobSink has made of it (`knative.jobs` decides):
+A Knative Service, `python -m functions.job_watch`, which gets every event that a trainer gets, by a Trigger of its own.
+It keeps the event in the store and answers at once: an in-memory channel answers whoever has sent an event when all
+have taken it. Then it looks at the Job that the JobSink has made of it, until that is over (`knative.jobs` decides):
 
 - the Secret with the event was never made: the Job is deleted, the event given to the JobSink again, and
   training.failed told, retryable;
-- the Job gave up (its tries or its time are used up, so that no pod could tell): the reply is training.failed, final;
+- the Job gave up (its tries or its time are used up, so that no pod could tell): training.failed, final;
 - the Job is over and has told for itself: nothing.
 
-A delivery is held for HEADRACE_HOLD_S at most, then answered 503, and comes again: the Broker is the memory.
+    <store>/watched/<digest>.json      `event`, whose Job is not over, in the JSON format; `again`: the JobSink that
+                                       is to be given it again, or ""
+
+Its pod stays longer than a Job may run; a new one goes on from the store.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -28,17 +33,20 @@ from cloudevents.core.v1.event import CloudEvent
 from eventing import binding, contract, receiver, sender, settings
 from eventing.contract import DatasetArrived, DriftDetected, TrainingFailed
 from eventing.errors import Rejected, RetryLater, Verdict
+from functions.store import Store
 from knative import job_sink, jobs
-from knative.client import Cluster, NotFound, Unreachable
+from knative.client import Cluster, ClusterError, NotFound, Unreachable
 from knative.jobs import Missed, Seen, State
 
 SOURCE = "/headrace/functions/job-watch"
+FOLDER = "watched"
 TRAINERS = {"app.kubernetes.io/part-of": "headrace", "app.kubernetes.io/component": "trainer"}
-# More than the Service's containerConcurrency: health and metrics are answered while every delivery is held.
-BLOCKING_THREADS = 40
 MAX_BODY_BYTES = 4 * 1024 * 1024  # an event that no JobSink can keep must still be taken, to say so
-ABSENT_S = 20.0  # the JobSink is told at the same moment; its Job comes within seconds
+POLL_S = 5.0  # between two looks at the Jobs; nothing is looked at where none is watched
+ABSENT_S = 3600.0  # without a Job: the Broker has given up long since, and the event is a dead letter
 GONE_S = 60.0  # for a deleted Job to be gone, with its pod
+
+Object = Mapping[str, Any]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +55,8 @@ log = logging.getLogger(__name__)
 class Settings:
     """What the job watch is told at its start."""
 
+    store: str
+    """HEADRACE_STORE: fsspec URL of the store."""
     sink: str
     """K_SINK: URL that takes the events, the Broker's."""
     kubeconfig: str | None
@@ -55,18 +65,16 @@ class Settings:
     """PORT: where events are taken."""
     host: str
     """Where to listen, as `eventing.settings.host` says."""
-    hold_s: float = 240.0
-    """HEADRACE_HOLD_S: how long one delivery is held; below the Service's timeoutSeconds and the Trigger's timeout."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
         """Raises Misconfigured naming the key."""
         return cls(
+            store=settings.text(environ, "HEADRACE_STORE", "the store's fsspec URL, such as file:///var/headrace"),
             sink=settings.text(environ, "K_SINK", "the URL that takes the events"),
             kubeconfig=environ.get("KUBECONFIG") or None,
             port=settings.port(environ),
             host=settings.host(environ),
-            hold_s=settings.number(environ, "HEADRACE_HOLD_S", 240.0, 1, 600),
         )
 
 
@@ -75,73 +83,125 @@ class Found:
     """The Job of an event, at one moment."""
 
     name: str
-    job_sink: Mapping[str, Any]
+    job_sink: str
     uid: str
     seen: Seen
 
 
-class JobWatch:
-    """The handler; from several threads at once.
+@dataclass(slots=True)
+class Watched:
+    """An event whose Job is not over. Times are of a monotonic clock."""
 
-    post: sends an event to a URL once. stop: ends what is held.
+    event: CloudEvent
+    since_s: float
+    """When its Job was last seen, or it came."""
+    again: str = ""
+    """The JobSink whose Job was deleted, and which has not taken the event again."""
+    job: str | None = None
+    """Uid of the Job that was seen last."""
+    missed: Missed | None = None
+
+
+def path_of(event: CloudEvent) -> str:
+    """Where the event is kept: by source and id, which is how a JobSink knows it."""
+    name = f"{event.get_source()}\0{event.get_id()}"
+    return f"{FOLDER}/{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
+
+
+class JobWatch:
+    """Takes events, from several threads, and looks at their Jobs, in one.
+
+    tell: sends an event to the Broker. post: sends one to a URL, once. Both raise Verdicts.
     """
 
     def __init__(
         self,
+        store: Store,
         cluster: Cluster,
         tell: Callable[[CloudEvent], object],
         post: Callable[[str, CloudEvent], object],
-        hold_s: float = 240.0,
         grace_s: float = jobs.GRACE_S,
-        poll_s: float = 2.0,
-        stop: threading.Event | None = None,
     ) -> None:
+        self._store = store
         self._cluster = cluster
         self._tell = tell
         self._post = post
-        self._hold_s = hold_s
         self._grace_s = grace_s
-        self._poll_s = poll_s
-        self._stop = stop or threading.Event()
+        self._watched: dict[str, Watched] = {}
+        self._lock = threading.Lock()
 
-    def handle(self, event: CloudEvent) -> CloudEvent | None:
-        """What is left to say of the training that the event asks for.
-
-        Raises Rejected for an event that no trainer takes; RetryLater while the training goes on, the cluster is away.
-        """
+    def handle(self, event: CloudEvent) -> None:
+        """Keeps the event. Raises Rejected for one that no trainer takes, RetryLater while the store is away."""
         if event.get_type() not in (DatasetArrived.TYPE, DriftDetected.TYPE):
             raise Rejected(f"event {event.get_id()} has type {event.get_type()}, which no trainer takes")
+        path = path_of(event)
+        with self._lock:
+            if path in self._watched:
+                return  # delivered twice
+        new = Watched(event, time.monotonic())
+        self._keep(path, new)
+        with self._lock:
+            self._watched.setdefault(path, new)
+
+    def resume(self) -> None:
+        """Take up what another process has left. Raises RetryLater while the store is away."""
+        for path in self._store.list(FOLDER):
+            if (kept := self._store.read_json(path)) is not None:
+                with self._lock:
+                    event, again = binding.from_json(kept["event"]), str(kept["again"])
+                    self._watched.setdefault(path, Watched(event, time.monotonic(), again))
+
+    def look(self, now_s: float) -> int:
+        """One look at the Jobs of all that is watched; how many are not over. now_s: of a monotonic clock.
+
+        Raises RetryLater while the cluster is away. What cannot be done about one event now is done at a later look.
+        """
+        with self._lock:
+            watched = dict(self._watched)
+        if not watched:
+            return 0
         try:
-            return self._watch(event)
+            sinks = self._cluster.list("JobSink", TRAINERS)
+            for path, each in watched.items():
+                try:
+                    if self._is_over(path, each, sinks, now_s):
+                        self._store.delete(path)
+                        with self._lock:
+                            del self._watched[path]
+                except Verdict as e:
+                    log.warning("event %s: %s", each.event.get_id(), e)
         except Unreachable as e:
             raise RetryLater(str(e)) from e
+        with self._lock:
+            return len(self._watched)
 
-    def _watch(self, event: CloudEvent) -> CloudEvent | None:
-        began_s, redone = time.monotonic(), False
-        missed: Missed | None = None
-        found: Found | None = None
-        while time.monotonic() - began_s < (self._hold_s if found else min(ABSENT_S, self._hold_s)):
-            before, found = found, self._find(event)
-            if found is None and before is not None and not redone:
-                return None  # it was there and is not: somebody, or its time to live, has taken it away
-            if found is not None:
-                if found.seen.state is State.done:
-                    return None
-                if found.seen.state is State.gave_up:
-                    reason = f"the Job gave up: {found.seen.reason}"
-                    return self._failed(event, found, reason, retryable=False)
-                missed, is_lost = jobs.lost(missed, found.seen, time.monotonic(), self._grace_s)
-                if is_lost and (reply := self._redo(event, found)) is not None:
-                    return reply
-                missed, redone = (None, True) if is_lost else (missed, redone)
-            if self._stop.wait(self._poll_s):
-                break
-        what = f"Job {found.name} goes on" if found else "no JobSink has made a Job of it yet"
-        raise RetryLater(f"event {event.get_id()}: {what}", after_s=5.0)
+    def _is_over(self, path: str, watched: Watched, sinks: Sequence[Object], now_s: float) -> bool:
+        """Whether nothing more is to be said of the event's training; what is to be said, or done, now is.
 
-    def _find(self, event: CloudEvent) -> Found | None:
-        """The Job that some JobSink of a trainer has made of the event; None where there is none."""
-        for sink in self._cluster.list("JobSink", TRAINERS):
+        Raises Verdict where Broker, JobSink or store do not take it now.
+        """
+        if watched.again:
+            # Also where there is a Job, of an attempt that failed half: then the JobSink changes nothing.
+            return self._give_again(path, watched, sinks, now_s)
+        found = self._find(watched.event, sinks)
+        if found is None:
+            if watched.job is not None:
+                return True  # it was there and is not: somebody, or its time to live, has taken it away
+            if now_s - watched.since_s > ABSENT_S:
+                log.warning("no JobSink has made a Job of event %s", watched.event.get_id())
+                return True
+            return False
+        watched.job, watched.since_s = found.uid, now_s
+        if found.seen.state is State.gave_up:
+            self._tell(self._failed(watched.event, found, f"the Job gave up: {found.seen.reason}", retryable=False))
+        if found.seen.state is not State.running:
+            return True
+        watched.missed, is_lost = jobs.lost(watched.missed, found.seen, now_s, self._grace_s)
+        return is_lost and self._redo(path, watched, found, sinks, now_s)
+
+    def _find(self, event: CloudEvent, sinks: Sequence[Object]) -> Found | None:
+        """The Job that one of the JobSinks has made of the event; None where there is none."""
+        for sink in sinks:
             name = job_sink.job_name(sink["metadata"]["name"], event.get_source(), event.get_id())
             if (job := self._cluster.get("Job", name)) is not None:
                 pods = self._cluster.list("Pod", {jobs.JOB_NAME: name})
@@ -149,31 +209,50 @@ class JobWatch:
                 if seen.state is State.running:
                     # Events are many: they are asked for only while a Job has not ended.
                     seen = jobs.see(job, pods, self._cluster.list("Event"))
-                return Found(name, sink, str(job["metadata"]["uid"]), seen)
+                return Found(name, sink["metadata"]["name"], str(job["metadata"]["uid"]), seen)
         return None
 
-    def _redo(self, event: CloudEvent, found: Found) -> CloudEvent | None:
-        """A new Job in place of one whose event is lost; the reply where there can be none.
-
-        Raises RetryLater when the JobSink does not take the event now: the next delivery finds no Job, or one more that
-        waits, and goes on from there.
-        """
+    def _redo(self, path: str, watched: Watched, found: Found, sinks: Sequence[Object], now_s: float) -> bool:
+        """A new Job in place of one whose event is lost; whether there can be none, which is told."""
+        event = watched.event
         size = len(orjson.dumps(binding.to_json(event)))
         why = f"Secret {found.name} with its event was never made"
         log.warning("Job %s waits for nothing: %s; deleting it", found.name, why)
-        self._delete(found)
         if size > job_sink.MAX_EVENT_BYTES:
             why = f"{why}: the event has {size:,} bytes, a Secret holds {job_sink.MAX_EVENT_BYTES:,}"
-            return self._failed(event, found, why, retryable=False)
+            self._tell(self._failed(event, found, why, retryable=False))
+            self._delete(found)
+            return True
+        # First: whoever dies from here on leaves it to be given again.
+        watched.again, watched.missed, watched.job = found.job_sink, None, None
+        self._keep(path, watched)
+        self._delete(found)
         try:
             self._tell(self._failed(event, found, f"{why}; the Job was deleted and is made again", retryable=True))
         except Verdict as e:
             log.warning("training.failed was not sent: %s", e)  # to be redone matters more than to be told
-        address = ((found.job_sink.get("status") or {}).get("address") or {}).get("url")
+        return self._give_again(path, watched, sinks, now_s)
+
+    def _give_again(self, path: str, watched: Watched, sinks: Sequence[Object], now_s: float) -> bool:
+        """The event to the JobSink whose Job it had; whether that is gone. Raises Verdict where it is not taken.
+
+        A JobSink that fails half once more has made a Job again, which is watched like the first.
+        """
+        sink = next((each for each in sinks if each["metadata"]["name"] == watched.again), None)
+        if sink is None:
+            log.warning("JobSink %s of event %s is gone", watched.again, watched.event.get_id())
+            return True
+        address = ((sink.get("status") or {}).get("address") or {}).get("url")
         if not address:
-            raise RetryLater(f"JobSink {found.job_sink['metadata']['name']} has no address")
-        self._post(address, event)
-        return None
+            raise RetryLater(f"JobSink {watched.again} has no address")
+        self._post(address, watched.event)
+        watched.again, watched.since_s = "", now_s
+        self._keep(path, watched)
+        return False
+
+    def _keep(self, path: str, watched: Watched) -> None:
+        event = orjson.loads(orjson.dumps(binding.to_json(watched.event)))
+        self._store.write_json(path, {"event": event, "again": watched.again})
 
     def _delete(self, found: Found) -> None:
         """The Job, once it is gone. Raises RetryLater while it is not."""
@@ -183,8 +262,9 @@ class JobWatch:
             return
         ends = time.monotonic() + GONE_S
         while (job := self._cluster.get("Job", found.name)) is not None and job["metadata"]["uid"] == found.uid:
-            if time.monotonic() > ends or self._stop.wait(0.2):
+            if time.monotonic() > ends:
                 raise RetryLater(f"Job {found.name} is not gone yet")
+            time.sleep(0.2)
 
     def _failed(self, event: CloudEvent, found: Found, reason: str, *, retryable: bool) -> CloudEvent:
         """Told twice, it is the same event: its id is of the Job, the very one, and of what is said."""
@@ -199,21 +279,37 @@ class JobWatch:
         return data.to_event(source=SOURCE, id=id, time=datetime.now(UTC), cause=event)
 
 
+def run(watch: JobWatch, stop: threading.Event, poll_s: float = POLL_S) -> None:
+    """Look again and again until `stop`; first, at what another process has left."""
+    resumed = False
+    while not stop.is_set():
+        try:
+            if not resumed:
+                watch.resume()
+                resumed = True
+            watch.look(time.monotonic())
+        except (Verdict, ClusterError) as e:
+            log.warning("%s; looking again in %.0f s", e, poll_s)
+        stop.wait(poll_s)
+
+
 def main(environ: Mapping[str, str]) -> None:
     """Serves until SIGTERM. Raises Misconfigured."""
     its = Settings.from_environment(environ)
     stop = threading.Event()
     broker = sender.Sender(its.sink)
     watch = JobWatch(
+        Store.open(its.store),
         Cluster.connect(its.kubeconfig),
         tell=lambda event: broker.send(event, attempts=3),
         post=lambda url, event: sender.Sender(url).send(event, attempts=1),
-        hold_s=its.hold_s,
-        stop=stop,
     )
+    threading.Thread(target=run, args=(watch, stop), name="job-watch").start()
     app = receiver.create_app(watch.handle, "job-watch", max_body_bytes=MAX_BODY_BYTES)
-    # What is held is answered before the server waits for it: a watch may take longer than the grace period.
-    receiver.serve(app, its.port, its.host, blocking_threads=BLOCKING_THREADS, on_stopping=stop.set)
+    try:
+        receiver.serve(app, its.port, its.host, on_stopping=stop.set)
+    finally:
+        stop.set()
 
 
 if __name__ == "__main__":

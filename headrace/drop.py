@@ -84,7 +84,8 @@ def consequences(
             chain.add(entry.id)
             news = time.monotonic()
             yield entry
-            if entry.type in ENDS:
+            # A training that is tried again is not over; one that gives up in the end is told of once more.
+            if entry.type in ENDS and not (entry.type == contract.TrainingFailed.TYPE and entry.data.get("retryable")):
                 return
         if time.monotonic() - news > patience_s:
             raise HeadraceError(

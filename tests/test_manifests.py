@@ -190,7 +190,7 @@ def test_only_the_config_map_headrace_differs_on_a_laptop() -> None:
 
 def test_every_container_takes_its_environment_from_that_config_map_and_its_keys_from_a_secret() -> None:
     found = list(containers())
-    assert len(found) == 8
+    assert len(found) == 9
     for o, container in found:
         keys = {"secretRef": {"name": "headrace-store", "optional": True}}
         assert container["envFrom"] == [{"configMapRef": {"name": "headrace"}}, keys], label(o)

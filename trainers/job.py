@@ -40,13 +40,17 @@ from eventing.errors import Rejected, RetryLater, Verdict
 from functions import store as functions_store
 from trainers import once, training
 from trainers import wish as wishes
-from trainers.ledger import Claimant, Ledger, Try, Turn
+from trainers.ledger import Claimant, Ledger, TakenOver, Try, Turn
 from trainers.table import BrokenDataset
 from trainers.voice import Voice, rejection
 from trainers.wish import Wish
 
 # Pods of a Job are called <job>-<5 characters>. Source: kubernetes/kubernetes pkg/controller, SimpleNameGenerator.
 _POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
+
+PATIENCE_S, PAUSE_S = 600.0, 5.0  # for a store that is away when a training is done; the Job's deadline is 1,800 s
+# A Broker on an in-memory channel answers for model.trained when the promoter has, which holds it for 240 s at most.
+ANSWER_S = 300.0
 
 log = logging.getLogger("trainers.job")
 
@@ -153,12 +157,39 @@ def _train(
     )
     if trained.rejected is not None:
         voice.say(rejection(wish.model, wish.uri, trained.rejected), "rejected", key)
-    # This process may have been stopped for longer than its lease, and another one have gone on.
-    turn.hold()
-    if whole() is None:
-        # The promoter needs the held-out rows as soon as it sees the package.
-        store.put_file(f"heldout/{wish.model}/{version}.npz", trained.heldout)
-        store.publish(trained.package)
+    publish(store, turn, f"heldout/{wish.model}/{version}.npz", trained, lambda: whole() is not None)
+
+
+def publish(
+    store: functions_store.Store,
+    turn: Turn,
+    heldout: str,
+    trained: training.Trained,
+    is_done: Callable[[], bool],
+    patience_s: float = PATIENCE_S,
+    pause_s: float = PAUSE_S,
+) -> None:
+    """The package into the store, unless another one came first; a store that is away is waited for.
+
+    Half an hour's work is not thrown away for a minute's 503. Raises TakenOver; RetryLater after `patience_s`.
+    """
+    ends = time.monotonic() + patience_s
+    while True:
+        try:
+            # Each time anew: this process may have stood still for longer than its lease, and another one have gone on.
+            turn.hold()
+            if not is_done():
+                # The promoter needs the held-out rows as soon as it sees the package.
+                store.put_file(heldout, trained.heldout)
+                store.publish(trained.package)
+            return
+        except TakenOver:
+            raise
+        except RetryLater as e:
+            if time.monotonic() > ends:
+                raise
+            log.warning("%s; the package is kept, and put there in %.0f s", e, pause_s)
+            time.sleep(pause_s)
 
 
 def _wish(cause: CloudEvent, store: functions_store.Store, to: Settings) -> Wish:
@@ -241,7 +272,7 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     """One event to its exit status. Raises Misconfigured."""
     to = Settings.from_environment(environ)
     store = functions_store.Store.open(to.store)
-    events = sender.Sender(to.sink)
+    events = sender.Sender(to.sink, answer_s=ANSWER_S)
     scratch = Path(tempfile.mkdtemp(prefix="headrace-training-"))
 
     def terminated(signum: int, _: object) -> NoReturn:

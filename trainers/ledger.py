@@ -35,6 +35,10 @@ POLL_S = 1.0
 log = logging.getLogger("trainers.ledger")
 
 
+class TakenOver(RetryLater):
+    """Another Job has taken the training over; what this one has made must not be published."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claimant:
     """Who wants to train."""
@@ -143,10 +147,10 @@ class Turn:
         self._path = path
 
     def hold(self) -> None:
-        """Raises RetryLater when another Job has taken the training over."""
+        """Raises TakenOver where another Job goes on; RetryLater while the store is away."""
         newest = self._ledger.tries()[-1]
         if newest.number != self.entry.number:
-            raise RetryLater(f"{newest.job} has taken this training over, as {newest.version}")
+            raise TakenOver(f"{newest.job} has taken this training over, as {newest.version}")
 
     def beat(self, stop: threading.Event, every_s: float) -> None:
         """Say that this process lives, until `stop` is set."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -56,6 +57,15 @@ def test_no_answer_is_retry_later() -> None:
             sender.Sender(url, timeout_s=0.05).send(event())
     with pytest.raises(RetryLater, match="no answer"):
         sender.Sender(url).send(event())
+
+
+def test_an_answer_may_be_waited_for_longer_than_a_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unheard:
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}/"
+        began_s = time.monotonic()
+        with pytest.raises(RetryLater, match="no answer"):
+            sender.Sender(url, timeout_s=0.05, answer_s=0.5).send(event())
+        assert time.monotonic() - began_s >= 0.5
 
 
 def test_attempts_are_spaced_and_bounded() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import signal
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 from cloudevents.core.v1.event import CloudEvent
 
-from eventing import contract, sender
+from eventing import binding, contract, sender
 from eventing.contract import DatasetArrived, TrainingFailed
 from eventing.errors import Misconfigured, Rejected, RetryLater
 from functions import job_watch
 from functions.job_watch import JobWatch
+from functions.store import Store
 from knative import job_sink, jobs
+from tests.eventing import serving
 from tests.eventing.sinks import Answer, Sink, sink
 from tests.knative import local_api
 from tests.knative.local_api import LocalAPI
@@ -35,8 +38,8 @@ def arrived() -> CloudEvent:
 class House:
     """An API with the JobSink of a trainer, whose door and the Broker's are sinks."""
 
-    def __init__(self, api: LocalAPI, broker: Sink, door: Sink) -> None:
-        self.api, self.broker, self.door = api, broker, door
+    def __init__(self, api: LocalAPI, broker: Sink, door: Sink, store: Store) -> None:
+        self.api, self.broker, self.door, self.store = api, broker, door, store
         template = {"spec": {"containers": [{"name": "trainer", "image": "i"}], "restartPolicy": "Never"}}
         self.template = template
         made = self.create(
@@ -95,16 +98,23 @@ class House:
 
         self.api.call(write)
 
-    def watch(self, hold_s: float = 2.0) -> JobWatch:
+    def watch(self) -> JobWatch:
+        """A process's: it takes up what is in the store."""
         broker = sender.Sender(self.broker.url, sleep=lambda _: None)
-        return JobWatch(
+        watch = JobWatch(
+            self.store,
             self.api.connect(),
             tell=lambda event: broker.send(event, attempts=1),
             post=lambda url, event: sender.Sender(url).send(event, attempts=1),
-            hold_s=hold_s,
-            grace_s=0.2,
-            poll_s=0.05,
         )
+        watch.resume()
+        return watch
+
+    def told(self) -> list[TrainingFailed]:
+        return [TrainingFailed.from_event(event) for event in self.broker.events]
+
+    def kept(self) -> int:
+        return len(self.store.list(job_watch.FOLDER))
 
     def has_job(self) -> bool:
         return self.api.call(self.api.objects.get, "Job", "headrace", NAME) is not None
@@ -113,99 +123,132 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     with local_api.serving(tmp_path) as api, sink() as broker, sink() as door:
-        yield House(api, broker, door)
-
-
-def failure(event: CloudEvent | None) -> TrainingFailed:
-    assert event is not None
-    return TrainingFailed.from_event(event)
+        yield House(api, broker, door, Store.open((tmp_path / "store").as_uri()))
 
 
 def test_a_job_that_is_over_and_has_told_for_itself_needs_no_word(house: House) -> None:
+    watch = house.watch()
+    watch.handle(arrived())
+    assert (watch.look(0.0), house.kept()) == (1, 1)
     house.job(type="Complete", reason="CompletionsReached")
-    assert house.watch().handle(arrived()) is None
+    assert (watch.look(5.0), house.kept()) == (0, 0)
+    assert not house.broker.requests
 
 
 @pytest.mark.parametrize("reason", ["BackoffLimitExceeded", "DeadlineExceeded"])
 def test_a_job_that_gave_up_is_told_of_as_final_and_twice_as_the_same(house: House, reason: str) -> None:
     house.job(type="Failed", reason=reason, message="as Kubernetes says")
-    first, second = house.watch().handle(arrived()), house.watch().handle(arrived())
-    told = failure(first)
+    for _ in range(2):
+        watch = house.watch()
+        watch.handle(arrived())
+        assert watch.look(0.0) == 0
+    first, second = house.broker.events
+    told = TrainingFailed.from_event(first)
     assert (told.model, told.job, told.retryable) == ("flights", NAME, False)
     assert told.reason == f"the Job gave up: {reason}: as Kubernetes says"
-    assert first and second and first.get_id() == second.get_id()
+    assert first.get_id() == second.get_id()
     assert first.get_extension("causationid") == ID
 
 
-def test_a_job_that_goes_on_is_asked_for_again(house: House) -> None:
+def test_a_new_process_goes_on_with_what_another_one_was_told(house: House) -> None:
+    house.watch().handle(arrived())
+    house.job(type="Failed", reason="DeadlineExceeded", message="")
+    assert house.watch().look(0.0) == 0
+    assert len(house.told()) == 1
+
+
+def test_what_could_not_be_told_is_told_later_and_keeps_no_other_waiting(house: House) -> None:
+    house.job(type="Failed", reason="DeadlineExceeded", message="")
+    house.broker.answers[:] = [Answer(503), Answer(202)]
+    watch = house.watch()
+    watch.handle(arrived())
+    assert (watch.look(0.0), watch.look(5.0)) == (1, 0)
+    assert house.kept() == 0
+
+
+def lose(house: House, watch: JobWatch, event: CloudEvent | None = None) -> None:
+    """The event, its Job, and a kubelet that misses the Secret for half a minute."""
+    watch.handle(event or arrived())
     house.job()
-    with pytest.raises(RetryLater, match=f"Job {NAME} goes on"):
-        house.watch(hold_s=0.2).handle(arrived())
-
-
-def test_an_event_of_which_no_job_was_made_is_asked_for_again(house: House) -> None:
-    with pytest.raises(RetryLater, match="no JobSink has made a Job of it yet"):
-        house.watch(hold_s=0.2).handle(arrived())
+    house.pod_without_secret(1)
+    watch.look(0.0)
+    house.missed(6)
+    watch.look(jobs.GRACE_S + 1)
 
 
 def test_an_event_whose_secret_was_never_made_is_given_to_the_jobsink_again_and_told(house: House) -> None:
-    house.job()
-    house.pod_without_secret(1)
-    threading.Timer(0.5, house.missed, (4,)).start()
-    with pytest.raises(RetryLater):
-        house.watch(hold_s=3.0).handle(arrived())
+    watch = house.watch()
+    lose(house, watch)
     (again,) = house.door.events
     assert (again.get_source(), again.get_id(), again.get_subject()) == (SOURCE, ID, "flights")
     assert DatasetArrived.from_event(again) == DatasetArrived.from_event(arrived())
-    told = failure(house.broker.events[0])
+    (told,) = house.told()
     assert told.retryable and told.reason.startswith(f"Secret {NAME} with its event was never made")
     assert told.log_uri.endswith(f"/pods/{NAME}-abcde/log")
     assert not house.has_job()
+    house.job(type="Complete", reason="CompletionsReached")
+    assert watch.look(60.0) == 0
 
 
 def test_a_secret_that_was_missed_once_alone_is_left_to_come(house: House) -> None:
+    watch = house.watch()
+    watch.handle(arrived())
     house.job()
     house.pod_without_secret(1)
-    with pytest.raises(RetryLater, match="goes on"):
-        house.watch(hold_s=1.0).handle(arrived())
+    assert [watch.look(now_s) for now_s in (0.0, 31.0, 600.0)] == [1, 1, 1]
     assert house.has_job() and not house.door.requests
 
 
 def test_a_broker_that_is_away_does_not_keep_an_event_from_being_given_again(house: House) -> None:
     house.broker.answers[:] = [Answer(503)]
-    house.job()
-    house.pod_without_secret(1)
-    threading.Timer(0.5, house.missed, (4,)).start()
-    with pytest.raises(RetryLater):
-        house.watch(hold_s=3.0).handle(arrived())
+    lose(house, house.watch())
     assert len(house.door.events) == 1
 
 
-def test_a_jobsink_that_fails_again_is_tried_with_the_next_delivery(house: House) -> None:
+def test_an_event_that_the_jobsink_did_not_take_again_is_given_by_the_next_process(house: House) -> None:
     house.door.answers[:] = [Answer(500), Answer(202)]
+    lose(house, house.watch())
+    assert len(house.door.requests) == 1 and not house.has_job()
+    watch = house.watch()
+    assert [watch.look(0.0), watch.look(5.0)] == [1, 1]
+    assert len(house.door.requests) == 2
+
+
+def test_a_job_whose_secret_is_missing_once_more_is_made_once_more(house: House) -> None:
+    watch = house.watch()
+    lose(house, watch)
+    house.api.call(house.api.objects.delete, "Pod", "headrace", f"{NAME}-abcde")
     house.job()
     house.pod_without_secret(1)
-    threading.Timer(0.5, house.missed, (4,)).start()
-    with pytest.raises(RetryLater, match="500"):
-        house.watch(hold_s=3.0).handle(arrived())
-    assert not house.has_job()
+    for now_s, count in ((40.0, 1), (80.0, 6)):
+        house.missed(count)
+        watch.look(now_s)
+    assert len(house.door.events) == len(house.told()) == 2
 
 
 def test_an_event_that_no_secret_can_hold_is_told_of_as_final(house: House) -> None:
-    house.job()
-    house.pod_without_secret(1)
-    threading.Timer(0.5, house.missed, (4,)).start()
     # Nobody of ours sends such a one: the contract ends at 64 KiB of data.
     large = CloudEvent(arrived().get_attributes(), {"dataset": "flights", "more": "x" * job_sink.MAX_EVENT_BYTES})
-    told = failure(house.watch(hold_s=3.0).handle(large))
+    lose(house, house.watch(), large)
+    (told,) = house.told()
     assert not told.retryable and "a Secret holds 1,048,576" in told.reason
-    assert not house.has_job() and not house.door.requests
+    assert not house.has_job() and not house.door.requests and house.kept() == 0
 
 
 def test_a_job_that_somebody_takes_away_is_no_longer_watched(house: House) -> None:
     house.job()
-    threading.Timer(0.5, house.api.connect().delete, ("Job", NAME)).start()
-    assert house.watch(hold_s=5.0).handle(arrived()) is None
+    watch = house.watch()
+    watch.handle(arrived())
+    assert watch.look(0.0) == 1
+    house.api.call(house.api.objects.delete, "Job", "headrace", NAME)
+    assert watch.look(5.0) == 0
+
+
+def test_an_event_of_which_no_job_comes_is_forgotten_after_an_hour(house: House) -> None:
+    watch = house.watch()
+    watch.handle(arrived())
+    now_s = time.monotonic()
+    assert [watch.look(now_s), watch.look(now_s + job_watch.ABSENT_S + 5)] == [1, 0]
 
 
 def test_an_event_that_no_trainer_takes_is_rejected(house: House) -> None:
@@ -217,12 +260,28 @@ def test_an_event_that_no_trainer_takes_is_rejected(house: House) -> None:
 def test_a_cluster_that_is_away_is_retry_later(tmp_path: Path) -> None:
     with local_api.serving(tmp_path) as api:
         cluster = api.connect()
+    watch = JobWatch(Store.open(tmp_path.as_uri()), cluster, tell=print, post=print)
+    watch.handle(arrived())
     with pytest.raises(RetryLater):
-        JobWatch(cluster, tell=print, post=print).handle(arrived())
+        watch.look(0.0)
 
 
-def test_a_bad_setting_is_refused_with_its_key() -> None:
+def test_the_process_answers_at_once_and_tells_of_a_job_that_gave_up(house: House, tmp_path: Path) -> None:
+    house.job(type="Failed", reason="DeadlineExceeded", message="")
+    environ = {
+        "HEADRACE_STORE": house.store.url, "K_SINK": house.broker.url, "KUBECONFIG": str(house.api.kubeconfig),
+    }  # fmt: skip
+    message = binding.to_binary(arrived())
+    with serving.process("functions.job_watch", environ) as (child, url):
+        assert serving.post(url, message.headers, message.body)[0] == 204
+        end = time.monotonic() + 60
+        while not house.broker.requests:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(30) == 0
+
+
+def test_a_setting_that_is_missing_is_refused_with_its_key() -> None:
     with pytest.raises(Misconfigured, match="K_SINK"):
-        job_watch.Settings.from_environment({})
-    with pytest.raises(Misconfigured, match="HEADRACE_HOLD_S"):
-        job_watch.Settings.from_environment({"K_SINK": "http://b", "HEADRACE_HOLD_S": "0"})
+        job_watch.Settings.from_environment({"HEADRACE_STORE": "memory://x"})

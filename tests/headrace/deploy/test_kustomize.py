@@ -98,10 +98,9 @@ def test_a_claim_is_mounted_where_the_store_is_in_every_pod_and_in_the_models_to
     where = data["HEADRACE_STORE"].removeprefix("file://")
     patch = json_patch.parse(data["HEADRACE_PREDICTOR_PATCH"])
     deployment.fits(patch)
-    # The job watch knows nothing of the store.
-    templates = [o for o in (_template(o) for name, o in found.items() if name != "Service job-watch") if o]
+    templates = [o for o in map(_template, found.values()) if o]
     templates += [_template(json_patch.apply(deployment.grpc_service(), patch))]
-    assert len(templates) == 7
+    assert len(templates) == 8
     for template in templates:
         (claim,) = [v["name"] for v in template["volumes"] if _claims(v) == "headrace-store"]
         for container in template["containers"]:
