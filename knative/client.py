@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
@@ -27,6 +28,7 @@ __all__ = ["Cluster", "ClusterError", "Conflict", "NotFound", "Object", "OwnedFi
 
 Object = dict[str, Any]
 
+CLOCKS_AGREE_S = 5.0  # two that differ by less are taken for one
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 WATCH_S = 60.0  # one watch request; shorter than the five minutes after which proxies cut what looks idle
@@ -34,6 +36,18 @@ RECONNECT_S = 1.0  # between a watch that broke and the next
 POD_WAIT_S = 60.0  # from a Job's creation to its pod's first line: scheduling and an image pull
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 JOB_LABEL = "batch.kubernetes.io/job-name"
+
+
+def skew(date: str | None, now: float) -> float:
+    """By how many seconds a server's clock is ahead of ours, by the Date header of its answer; 0 where that is no news.
+
+    now: seconds since 1970, by our clock. A Date has whole seconds and was on its way, so that a little is nothing.
+    """
+    try:
+        ahead_s = parsedate_to_datetime(date or "").timestamp() - now
+    except ValueError:
+        return 0.0
+    return ahead_s if abs(ahead_s) > CLOCKS_AGREE_S else 0.0
 
 
 class Cluster:
@@ -44,6 +58,7 @@ class Cluster:
 
     def __init__(self, api: Any, namespace: str) -> None:
         self._api = api
+        self._skew_s = 0.0
         self.namespace = namespace
         """Where objects without a namespace of their own are read and written."""
 
@@ -80,6 +95,10 @@ class Cluster:
         # What may be tried again is the caller's to say: a library that repeats a POST makes a second object.
         configuration.retries = False
         return cls(client.ApiClient(configuration), namespace or own)
+
+    def now(self) -> float:
+        """Seconds since 1970 by the API server's clock, as of its last answer: the one that all pods can agree on."""
+        return time.time() + self._skew_s
 
     @property
     def server(self) -> str:
@@ -277,6 +296,7 @@ class Cluster:
         except urllib3.exceptions.HTTPError as e:
             raise Unreachable(f"{method} {path}: no answer from {self.server}: {e}") from e
         response: urllib3.BaseHTTPResponse = answer.response
+        self._skew_s = skew(response.headers.get("Date"), time.time())
         if response.status >= 300:
             with closing(response):
                 raise refusal(f"{method} {path}", response.status, response.data)

@@ -114,7 +114,11 @@ def train(cause: CloudEvent, store: functions_store.Store, voice: Voice, to: Set
     if wish.known is not None:
         raise Rejected(wish.known)
     me = Claimant(to.job, to.pod, str(cause.get_id()))
-    with tries.turn(me, lambda: training.new_version(datetime.now(UTC)), lambda: whole() is not None) as turn:
+
+    def version() -> str:
+        return training.new_version(datetime.now(UTC), store.versions(wish.model))
+
+    with tries.turn(me, version, lambda: whole() is not None) as turn:
         if turn is not None:
             _train(wish, key, turn, store, voice, to, scratch, whole)
     found = whole()

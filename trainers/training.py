@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from trainers.preprocessing import Preprocessing
 
 SAMPLES = 5
 TOLD_SCORES = ("accuracy", "log_loss", "roc_auc")  # of the package's sentence; model.json has all of them
+_STAMP = "v%Y%m%d-%H%M%S"  # begins a version
 CHUNK_ROWS = 8192  # per inference while comparing: text is one Python object per cell
 
 Report = Callable[[str, float, str], None]
@@ -67,9 +68,25 @@ class Trained:
     """Rows that were left out, where the parameters allowed it."""
 
 
-def new_version(now: datetime) -> str:
-    """A version that no other training has, in the order of time. now: in UTC."""
-    return f"v{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+def new_version(now: datetime, known: Iterable[str] = ()) -> str:
+    """A version that no other training has, in the order of time. now: in UTC. known: versions of the model so far.
+
+    After all that are known, whatever the clock says: of one that is an hour behind, a model would count as older than
+    the one that serves, and after one that was an hour ahead, all others would.
+    """
+    last = max((told for version in known if (told := _told(version)) is not None), default=None)
+    seconds = now.replace(microsecond=0, tzinfo=None)
+    if last is not None and seconds <= last:
+        seconds = last + timedelta(seconds=1)
+    return f"{seconds:{_STAMP}}-{secrets.token_hex(3)}"
+
+
+def _told(version: str) -> datetime | None:
+    """The time in a version; None where it has another form, as a person may give it."""
+    try:
+        return datetime.strptime(version.rpartition("-")[0], _STAMP)
+    except ValueError:
+        return None
 
 
 def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: Report) -> Trained:

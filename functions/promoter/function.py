@@ -128,13 +128,16 @@ def main(environ: Mapping[str, str]) -> None:
     """Serves until SIGTERM. Raises Misconfigured."""
     chosen = Settings.from_environment(environ)
     stop = threading.Event()
+    cluster = client.Cluster.connect(chosen.kubeconfig)
     means = Means(
-        cluster=client.Cluster.connect(chosen.kubeconfig),
+        cluster=cluster,
         store=Store.open(chosen.store),
         limits=chosen.limits,
         max_regression=chosen.max_regression,
         hold_s=chosen.hold_s,
         poll_s=chosen.poll_s,
+        # A canary's times are kept in its Service, and the next promoter may run where the clock says another hour.
+        clock=cluster.now,
         stop=stop,
         grpc=chosen.grpc,
         predictor_patch=chosen.predictor_patch,

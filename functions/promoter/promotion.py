@@ -81,7 +81,7 @@ class Promotion:
         Raises RetryLater when the store or the cluster is away, or a canary, of this version or of another one, goes on
         for longer than this delivery is held.
         """
-        ends = self._means.clock() + self._means.hold_s
+        ends = time.monotonic() + self._means.hold_s
         while True:
             try:
                 if (said := self._step()) is not None:
@@ -302,7 +302,7 @@ class Promotion:
         model, version = self._trained.model, self._trained.version
         if self._means.stop.wait(self._means.poll_s):
             raise RetryLater(f"{model} {version}: the promoter is stopping; the next delivery goes on", after_s=1)
-        if self._means.clock() >= ends:
+        if time.monotonic() >= ends:
             raise RetryLater(f"{model} {version}: not decided yet; the next delivery goes on", after_s=RETRY_S)
 
 

@@ -211,3 +211,18 @@ def test_the_contents_of_a_namespace_are_of_every_kind_and_of_no_other_namespace
     cluster.apply({**elsewhere, "metadata": {**elsewhere["metadata"], "namespace": "other"}})
     found = {(o["kind"], o["metadata"]["name"]) for o in cluster.contents()}
     assert found == {("ConfigMap", "a"), ("ServiceAccount", "b")}
+
+
+@pytest.mark.parametrize(
+    ("date", "now", "ahead_s"),
+    [
+        ("Wed, 25 Nov 2026 23:00:00 GMT", 1795647600.0, 0.0),
+        ("Wed, 25 Nov 2026 23:00:00 GMT", 1795647601.9, 0.0),  # whole seconds, and on its way for one
+        ("Wed, 25 Nov 2026 23:00:00 GMT", 1795647600.0 - 3600, 3600.0),
+        ("Wed, 25 Nov 2026 23:00:00 GMT", 1795647600.0 + 3600, -3600.0),
+        ("yesterday", 1795647600.0, 0.0),
+        (None, 1795647600.0, 0.0),
+    ],
+)
+def test_the_servers_clock_is_known_by_its_answers(date: str | None, now: float, ahead_s: float) -> None:
+    assert client.skew(date, now) == ahead_s

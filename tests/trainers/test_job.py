@@ -419,3 +419,18 @@ def test_a_file_is_trained_here_and_now_without_event_and_store(tmp_path: Path, 
     assert result["scores"]["roc_auc"] > 0.5 and "100 %  package" in done.stderr
     refused = subprocess.run([*command, str(tmp_path / "out"), "--trainer", "x"], capture_output=True, text=True)
     assert refused.returncode == os.EX_DATAERR and "there is no trainer 'x'" in json.loads(refused.stdout)["error"]
+
+
+def test_a_job_whose_clock_is_an_hour_behind_makes_a_version_after_the_one_that_serves(
+    place: Place, champion: str
+) -> None:
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("there is no libfaketime here (Debian's package faketime)")
+    hour_before = {"FAKETIME": "@2025-12-31 23:00:00", "TZ": "UTC"}
+    arrived = place.drop(mixed(seed=1, constant="2"))
+    status, log = place.run(arrived, LD_PRELOAD=str(library), **hour_before)
+    assert status == os.EX_OK, log
+    assert "2025-12-31 23:0" in log, "the clock was not turned back"
+    versions = place.store.versions("doors")
+    assert versions[0] == champion and versions[1].startswith("v20260101-000001-")
