@@ -43,6 +43,7 @@ FOLDER = "watched"
 TRAINERS = {"app.kubernetes.io/part-of": "headrace", "app.kubernetes.io/component": "trainer"}
 MAX_BODY_BYTES = 4 * 1024 * 1024  # an event that no JobSink can keep must still be taken, to say so
 POLL_S = 5.0  # between two looks at the Jobs; nothing is looked at where none is watched
+RESUME_S = 60.0  # between two looks into the store for what another process has left
 ABSENT_S = 3600.0  # without a Job: the Broker has given up long since, and the event is a dead letter
 GONE_S = 60.0  # for a deleted Job to be gone, with its pod
 
@@ -280,13 +281,13 @@ class JobWatch:
 
 
 def run(watch: JobWatch, stop: threading.Event, poll_s: float = POLL_S) -> None:
-    """Look again and again until `stop`; first, at what another process has left."""
-    resumed = False
+    """Look again and again until `stop`, also at what another process leaves: of two revisions, both get events."""
+    resume_s = 0.0
     while not stop.is_set():
         try:
-            if not resumed:
+            if time.monotonic() >= resume_s:
                 watch.resume()
-                resumed = True
+                resume_s = time.monotonic() + RESUME_S
             watch.look(time.monotonic())
         except (Verdict, ClusterError) as e:
             log.warning("%s; looking again in %.0f s", e, poll_s)
