@@ -67,6 +67,9 @@ def bucket(deployed: Deployed) -> Iterator[Bucket]:
     yield its
     for job in its.jobs():
         deployed.kubectl("delete", "job", job["metadata"]["name"], "--wait=false", "--ignore-not-found")
+    # What the promoter has made of it.
+    for kind, name in (("ksvc", its.dataset), ("trigger", f"{its.dataset}-predictions")):
+        deployed.kubectl("delete", kind, name, "--wait=false", "--ignore-not-found")
 
 
 def test_a_file_put_into_the_bucket_is_trained_once_and_stays(bucket: Bucket) -> None:
