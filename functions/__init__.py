@@ -1,1 +1,1 @@
-"""The Knative functions, each a process that answers on $PORT: predictor, promoter, drift watch, dead letters."""
+"""The Knative functions, processes that answer on $PORT: predictor, promoter, drift watch, job watch, dead letters."""

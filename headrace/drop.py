@@ -69,6 +69,12 @@ def last_seq(place: Place) -> int:
     return max((e.seq for e in journal.read(place.journal_url, tail=1)), default=0)
 
 
+def is_end(entry: Entry) -> bool:
+    """Whether nothing more is to come of a drop. A training that is tried again goes on, and is told of once more."""
+    again = entry.type == contract.TrainingFailed.TYPE and bool(entry.data.get("retryable"))
+    return entry.type in ENDS and not again
+
+
 def consequences(
     place: Place, event_id: str, after: int = 0, sha256: str | None = None, patience_s: float = PATIENCE_S
 ) -> Iterator[Entry]:
@@ -84,8 +90,7 @@ def consequences(
             chain.add(entry.id)
             news = time.monotonic()
             yield entry
-            # A training that is tried again is not over; one that gives up in the end is told of once more.
-            if entry.type in ENDS and not (entry.type == contract.TrainingFailed.TYPE and entry.data.get("retryable")):
+            if is_end(entry):
                 return
         if time.monotonic() - news > patience_s:
             raise HeadraceError(

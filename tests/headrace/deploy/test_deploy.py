@@ -158,6 +158,13 @@ def test_a_deployment_that_says_nothing_of_the_store_keeps_it(place: Place) -> N
     assert {field["path"] for field in config_map["fields"]} == {"data.K_SINK", "data.HEADRACE_DROP"}
 
 
+def test_a_source_that_is_no_longer_wanted_goes(place: Place) -> None:
+    assert place.deploy().returncode == 0
+    assert "folder" in place.kubectl("get", "containersources", "-o", "name")
+    assert place.deploy("--drop", "none").returncode == 0
+    assert place.kubectl("get", "containersources", "-o", "name") == ""
+
+
 def test_undeploy_takes_all_that_is_ours_and_not_the_namespace_with_what_is_not(place: Place) -> None:
     assert place.deploy().returncode == 0
     place.kubectl("create", "secret", "generic", "kept", "--from-literal", "a=b")
