@@ -42,6 +42,8 @@ RESOURCES: Mapping[str, Resource] = {
     "Job": Resource("batch/v1", "jobs"),
     "Role": Resource("rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": Resource("rbac.authorization.k8s.io/v1", "rolebindings"),
+    "NetworkPolicy": Resource("networking.k8s.io/v1", "networkpolicies"),
+    "PodDisruptionBudget": Resource("policy/v1", "poddisruptionbudgets"),
     "Service": Resource("serving.knative.dev/v1", "services"),
     "Configuration": Resource("serving.knative.dev/v1", "configurations"),
     "Revision": Resource("serving.knative.dev/v1", "revisions"),

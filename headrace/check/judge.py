@@ -23,10 +23,9 @@ from knative.settings import Config
 CONFIG_MAP = "config-autoscaler"
 CONFIG_NAMESPACE = "knative-serving"
 _JUDGED = {row.kind: (row.api_version, row.namespaced) for row in kinds.KINDS} | {
-    # Of a cluster alone: the laptop has no network between pods, and one namespace's rights are all it gives.
+    # Of a cluster alone: one namespace's rights are all that the laptop gives.
     "ClusterRole": ("rbac.authorization.k8s.io/v1", False),
     "ClusterRoleBinding": ("rbac.authorization.k8s.io/v1", False),
-    "NetworkPolicy": ("networking.k8s.io/v1", True),
 }
 _UNQUOTED = re.compile(r"must be of type string: seen (integer|number|boolean)")
 _OTHER_SERVICE = "v1"  # Kubernetes' own Service shares its name with Knative's

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from headrace.local.api import revision_admission
+from headrace.local.api import policy_admission, revision_admission
+from headrace.local.api.policy_admission import LABEL_VALUE, QUALIFIED_NAME
 from headrace.local.api.schema import Fault
 
 Object = dict[str, Any]
@@ -21,8 +22,6 @@ Object = dict[str, Any]
 DNS_1123_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 DNS_1123_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 DNS_1035_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
-QUALIFIED_NAME = re.compile(r"([a-z0-9.-]+/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 EVENT_ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
 URI_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 ISO_8601_DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
@@ -34,7 +33,7 @@ TEMPLATED = frozenset({"Service", "Configuration"})
 
 def kubernetes_faults(new: Object, old: Object | None) -> list[Fault]:
     """What the API server itself refuses with 422, in an object that fits its schema. old: None at its creation."""
-    return [*_names(new), *_pods(new), *(_immutable(new, old) if old else ())]
+    return [*_names(new), *_pods(new), *_policies(new), *(_immutable(new, old) if old else ())]
 
 
 def knative_faults(new: Object, old: Object | None) -> list[str]:
@@ -89,6 +88,13 @@ def _pods(new: Object) -> Iterator[Fault]:
         yield from _job(spec["job"]["spec"], "spec.job.spec")
     elif new["kind"] == "ContainerSource":
         yield from _containers(spec["template"]["spec"], "spec.template.spec")
+
+
+def _policies(new: Object) -> Iterator[Fault]:
+    if new["kind"] == "NetworkPolicy":
+        yield from policy_admission.network_policy_faults(new.get("spec") or {})
+    elif new["kind"] == "PodDisruptionBudget":
+        yield from policy_admission.disruption_budget_faults(new.get("spec") or {})
 
 
 def _job(spec: Object, path: str) -> Iterator[Fault]:

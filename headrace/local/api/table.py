@@ -179,6 +179,21 @@ def _pod_restarts(item: Mapping[str, Any], now: datetime) -> str:
     return str(sum(s.get("restartCount", 0) for s in (item.get("status") or {}).get("containerStatuses", [])))
 
 
+def _selector(*path: str) -> Cell:
+    """The selector at a path as text. Source: apimachinery pkg/apis/meta/v1/helpers.go, FormatLabelSelector."""
+
+    def cell(item: Mapping[str, Any], now: datetime) -> str:
+        selector = _at(*path)(item, now) or {}
+        parts = [(key, f"{key}={value}") for key, value in (selector.get("matchLabels") or {}).items()]
+        for wanted in selector.get("matchExpressions") or ():
+            key, values = wanted["key"], ",".join(sorted(wanted.get("values") or ()))
+            said = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key}
+            parts.append((key, said.get(wanted["operator"], f"!{key}")))
+        return ",".join(text for _, text in sorted(parts)) or NONE
+
+    return cell
+
+
 def _event_object(item: Mapping[str, Any], now: datetime) -> str:
     involved = item.get("involvedObject") or {}
     return f"{str(involved.get('kind', '')).lower()}/{involved.get('name', '')}"
@@ -224,6 +239,18 @@ COLUMNS: Mapping[str, Sequence[Column]] = {
     "RoleBinding": (
         NAME,
         Column("Role", lambda item, now: f"{item['roleRef'].get('kind')}/{item['roleRef'].get('name')}"),
+        AGE,
+    ),
+    "NetworkPolicy": (NAME, Column("Pod-Selector", _selector("spec", "podSelector")), AGE),
+    "PodDisruptionBudget": (
+        NAME,
+        Column("Min Available", lambda item, now: str((item.get("spec") or {}).get("minAvailable", "N/A"))),
+        Column("Max Unavailable", lambda item, now: str((item.get("spec") or {}).get("maxUnavailable", "N/A"))),
+        Column(
+            "Allowed Disruptions",
+            lambda item, now: (item.get("status") or {}).get("disruptionsAllowed", 0),
+            type="integer",
+        ),
         AGE,
     ),
     "Service": (

@@ -3,7 +3,7 @@
 `headrace.local.objects.objects` fills them in on every write, so that no reader needs a second copy of a default. Only
 what the laptop acts on or shows is filled in, and nothing inside lists that kubectl replaces whole (Knative's
 containers): there a real cluster's `kubectl apply` says "configured" for ever, and here it says "unchanged". Sources:
-kubernetes pkg/apis/{batch,core}/v1/defaults.go and pkg/registry/batch/job/strategy.go; knative/serving
+kubernetes pkg/apis/{batch,core,networking}/v1/defaults.go and pkg/registry/batch/job/strategy.go; knative/serving
 pkg/apis/serving/v1/*_defaults.go; knative/eventing pkg/apis/*/v1*/*_defaults.go.
 """
 
@@ -58,6 +58,13 @@ def _job(obj: Object) -> None:
     meta = spec.setdefault("template", {}).setdefault("metadata", {})
     labels = {"controller-uid": uid, "job-name": name}
     meta["labels"] = {**meta.get("labels", {}), **{f"batch.kubernetes.io/{k}": v for k, v in labels.items()}, **labels}
+
+
+def _network_policy(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("podSelector", {})
+    if not spec.get("policyTypes"):
+        spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
 
 
 def _revision_spec(spec: Object) -> None:
@@ -115,6 +122,7 @@ _OF_KIND: Mapping[str, Callable[[Object], None]] = {
     "Secret": _secret,
     "Pod": _pod,
     "Job": _job,
+    "NetworkPolicy": _network_policy,
     "Service": _service,
     "Configuration": _template,
     "Revision": _revision,

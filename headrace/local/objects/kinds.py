@@ -67,6 +67,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("batch", "v1", "Job", "jobs", categories=("all",), builtin=True),
     Kind(_RBAC, "v1", "Role", "roles", status=False, builtin=True),
     Kind(_RBAC, "v1", "RoleBinding", "rolebindings", status=False, builtin=True),
+    Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", ("netpol",), status=False, builtin=True),
+    Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", ("pdb",), builtin=True),
     Kind(_SERVING, "v1", "Service", "services", ("kservice", "ksvc"), (*_KNATIVE, "serving")),
     Kind(_SERVING, "v1", "Configuration", "configurations", ("config", "cfg"), (*_KNATIVE, "serving")),
     Kind(_SERVING, "v1", "Revision", "revisions", ("rev",), (*_KNATIVE, "serving")),

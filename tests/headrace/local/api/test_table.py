@@ -66,3 +66,24 @@ def test_an_object_with_nothing_in_it_can_be_shown(kind: str) -> None:
     bare = {"metadata": {"name": "x", "creationTimestamp": "2026-01-01T12:00:00Z"}, "spec": {}, "roleRef": {}}
     (row,) = table.table(kind, [bare], {}, NOW, "Metadata")["rows"]
     assert "x" in row["cells"] or kind == "Event"
+
+
+def test_policies_and_budgets_show_what_kubectl_shows_of_them() -> None:
+    meta = {"name": "x", "creationTimestamp": "2026-01-01T11:59:00Z"}
+    expressions = [
+        {"key": "tier", "operator": "In", "values": ["b", "a"]},
+        {"key": "app", "operator": "Exists"},
+        {"key": "old", "operator": "DoesNotExist"},
+        {"key": "zone", "operator": "NotIn", "values": ["c"]},
+    ]
+    selector = {"matchLabels": {"part-of": "headrace"}, "matchExpressions": expressions}
+    (row,) = table.table("NetworkPolicy", [{"metadata": meta, "spec": {"podSelector": selector}}], {}, NOW, "None")[
+        "rows"
+    ]
+    assert row["cells"] == ["x", "app,!old,part-of=headrace,tier in (a,b),zone notin (c)", "60s"]
+    (row,) = table.table("NetworkPolicy", [{"metadata": meta, "spec": {}}], {}, NOW, "None")["rows"]
+    assert row["cells"][1] == "<none>"
+    (row,) = table.table("PodDisruptionBudget", [{"metadata": meta, "spec": {"maxUnavailable": 1}}], {}, NOW, "None")[
+        "rows"
+    ]
+    assert row["cells"] == ["x", "N/A", "1", 0, "60s"]
