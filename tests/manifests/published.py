@@ -60,31 +60,31 @@ def crd(obj: Object) -> Object:
 
 @functools.cache
 def _crd(group: str, version: str, kind: str) -> Object:
-    module, folder = MODULES[group]
-    for file in sorted((_module(module) / folder).glob("*.yaml")):
+    name, folder = MODULES[group]
+    for file in sorted((module(name) / folder).glob("*.yaml")):
         for definition in yaml.safe_load_all(file.read_text(encoding="utf-8")):
             spec = (definition or {}).get("spec", {})
             if spec.get("group") == group and spec["names"]["kind"] == kind:
                 (schema,) = (v["schema"]["openAPIV3Schema"] for v in spec["versions"] if v["name"] == version)
                 assert isinstance(schema, dict)
                 return schema
-    raise LookupError(f"{module} has no CRD of {group} {kind}")
+    raise LookupError(f"{name} has no CRD of {group} {kind}")
 
 
 @functools.cache
-def _module(module: str) -> Path:
+def module(name: str) -> Path:
     """The folder of a Go module, from the module cache or, the first time, from the proxy."""
     go = shutil.which("go")
     if go is None:
-        pytest.skip("Knative's CRDs come from its Go modules, and there is no `go` here")
+        pytest.skip("what Kubernetes and Knative publish lies in Go modules, and there is no `go` here")
     try:
         done = subprocess.run(
-            [go, "mod", "download", "-json", module], capture_output=True, text=True, timeout=DOWNLOAD_S, check=False
+            [go, "mod", "download", "-json", name], capture_output=True, text=True, timeout=DOWNLOAD_S, check=False
         )
     except subprocess.TimeoutExpired:
-        pytest.skip(f"the Go module {module} was not to be had within {DOWNLOAD_S} s")
+        pytest.skip(f"the Go module {name} was not to be had within {DOWNLOAD_S} s")
     if done.returncode:
-        pytest.skip(f"the Go module {module} is not to be had: {(done.stderr or done.stdout).strip():.300}")
+        pytest.skip(f"the Go module {name} is not to be had: {(done.stderr or done.stdout).strip():.300}")
     return Path(json.loads(done.stdout)["Dir"])
 
 
