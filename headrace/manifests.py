@@ -14,10 +14,11 @@ Object = dict[str, Any]
 
 ROOMS = ("knative", "functions", "trainers", "eventing")
 TEMPLATES = frozenset({"predictor.yaml", "predictor-grpc.yaml"})  # named after a model, never applied as they are
-# A Trigger is not Ready before its Broker and its subscriber are, and a pod that starts reads ConfigMap and account.
+# A Trigger is not Ready before its Broker and its subscriber are; a pod that starts reads ConfigMap and account, and is
+# walled in from its first packet on.
 ORDER = (
-    "Namespace", "ConfigMap", "Secret", "ServiceAccount", "Role", "RoleBinding", "Broker", "JobSink", "Service",
-    "Trigger", "ContainerSource",
+    "Namespace", "ConfigMap", "Secret", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy",
+    "PodDisruptionBudget", "Broker", "JobSink", "Service", "Trigger", "ContainerSource",
 )  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_a_make_target_exists(command: Command) -> None:
 def test_a_kubectl_command_asks_for_kinds_that_are_served(command: Command) -> None:
     served = {n for k in kinds.KINDS for n in (k.plural, k.kind.lower(), *k.short_names)}
     verb, what = command.words[1], command.words[2]
-    assert verb in ("get", "patch", "logs", "explain", "apply", "delete", "describe")
+    assert verb in ("get", "patch", "label", "logs", "explain", "apply", "delete", "describe")
     if verb == "apply":
         assert what in ("-f", "-k") and (HOUSE / command.words[3]).exists()
         return

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from eventing.errors import HeadraceError, Misconfigured
 from headrace import config
 from headrace.deploy import drop as drops
+from headrace.deploy import network_policies
 from knative import vocabulary
 
 Object = dict[str, Any]
@@ -85,6 +86,7 @@ def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
         yield Misconfigured("--drop", wishes.drop, drops.EXPECTED)
     for name in wishes.images.keys() - set(IMAGES):
         yield Misconfigured("--image", name, f"{', '.join(f'{i}=REF' for i in IMAGES)}, or REF alone for all")
+    yield from network_policies.faults(_store(wishes), wishes.values)
     known = wishes.broker_class is None or wishes.broker_class in BROKER_CLASSES
     if not known and "K_SINK" not in wishes.values:
         near = vocabulary.closest(str(wishes.broker_class), BROKER_CLASSES)
@@ -93,6 +95,11 @@ def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
             "--broker-class", str(wishes.broker_class),
             f"{', '.join(BROKER_CLASSES)}{meant}; for any other say where its Broker takes events: --set K_SINK=URL",
         )  # fmt: skip
+
+
+def _store(wishes: Wishes) -> str:
+    """The store's URL; where nobody says one, a bucket, as in the manifest."""
+    return wishes.values.get("HEADRACE_STORE") or wishes.store or "s3://"
 
 
 def objects(manifests: Sequence[Object], wishes: Wishes) -> list[Object]:
@@ -113,6 +120,8 @@ def _object(obj: Object, wishes: Wishes) -> Object:
         obj["metadata"]["name"] = wishes.namespace
     if obj["kind"] == "ConfigMap" and obj["metadata"]["name"] == config.CONFIG_MAP:
         obj["data"] = _values(obj["data"], wishes)
+    if obj["kind"] == "NetworkPolicy":
+        network_policies.place(obj, _store(wishes), wishes.values)
     if obj["kind"] == "Broker" and wishes.broker_class:
         obj["metadata"].setdefault("annotations", {})[BROKER_CLASS] = wishes.broker_class
         known = BROKER_CLASSES.get(wishes.broker_class)

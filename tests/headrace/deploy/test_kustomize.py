@@ -55,7 +55,7 @@ def test_a_cluster_would_take_what_is_rendered(overlay: str) -> None:
     feature = ASKS_FOR_A_FEATURE.get(overlay)
     assert [f for f in found if not (feature and feature in f.problem)] == []
     core = [o for o in objects(overlay).values() if published.group(o) not in published.MODULES]
-    assert len(core) == 8
+    assert len(core) == 17
     assert [fault for o in core for fault in published.faults(o)] == []
 
 
@@ -84,12 +84,15 @@ def test_a_claim_to_drop_into_is_the_same_by_kustomize_and_by_deploy() -> None:
     assert objects("overlays/drop-pvc") == by_label(plan.objects(manifests.read(), wishes))
 
 
-def test_a_bucket_needs_nothing_but_values() -> None:
+def test_a_bucket_needs_nothing_but_values_and_is_reached_where_they_say() -> None:
     base, found = objects("base"), objects("overlays/store-s3")
-    assert {name for name in base if base[name] != found[name]} == {"ConfigMap headrace"}
+    assert {name for name in base if base[name] != found[name]} == {"ConfigMap headrace", "NetworkPolicy store"}
     data = found["ConfigMap headrace"]["data"]
     assert data["HEADRACE_STORE"].startswith("s3://")
-    assert set(data) - set(base["ConfigMap headrace"]["data"]) == {"AWS_ENDPOINT_URL"}
+    values = {key: data[key] for key in data.keys() - base["ConfigMap headrace"]["data"].keys()}
+    assert set(values) == {"AWS_ENDPOINT_URL"}
+    wishes = plan.Wishes(store=data["HEADRACE_STORE"], values=values)
+    assert found["NetworkPolicy store"] == by_label(plan.objects(manifests.read(), wishes))["NetworkPolicy store"]
 
 
 def test_a_claim_is_mounted_where_the_store_is_in_every_pod_and_in_the_models_to_come() -> None:
@@ -101,6 +104,7 @@ def test_a_claim_is_mounted_where_the_store_is_in_every_pod_and_in_the_models_to
     templates = [o for o in map(_template, found.values()) if o]
     templates += [_template(json_patch.apply(deployment.grpc_service(), patch))]
     assert len(templates) == 8
+    assert found["NetworkPolicy store"]["spec"]["egress"] == []  # the kubelet mounts it, nothing is sent
     for template in templates:
         (claim,) = [v["name"] for v in template["volumes"] if _claims(v) == "headrace-store"]
         for container in template["containers"]:
