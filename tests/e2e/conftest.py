@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from knative.client import Cluster
-from tests.e2e import store
+from tests.e2e import policy_agent, store
 from tests.e2e.images import reference
 from tests.e2e.place import Deployed
 
@@ -46,10 +46,12 @@ def deployed(kubeconfig: Path, gateway: str) -> Iterator[Deployed]:
         words = ["--store", f"s3://{s3.bucket}"]
         words += [f"--image={room}={reference(room)}" for room in ("predictor", "functions", "trainers")]
         words += [f"--set={key}={value}" for key, value in {**QUICK, "AWS_ENDPOINT_URL": s3.inside}.items()]
+        words += [f"--set=HEADRACE_GATEWAY_NETWORKS={policy_agent.gateway_networks(kubeconfig)}"]
         environ = {**s3.outside, "HEADRACE_GATEWAY": f"http://{gateway}"}
         here = Deployed(kubeconfig, NAMESPACE, gateway, environ, words)
         # What ops bring: the namespace, and the store's keys as a Secret that the manifests know by name.
         here.kubectl("create", "namespace", NAMESPACE)
+        here.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
         here.kubectl("create", "secret", "generic", "headrace-store", *(f"--from-literal={k}={v}" for k, v in s3.keys))
         here.headrace("deploy", *words)
         yield here
