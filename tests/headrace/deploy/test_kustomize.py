@@ -55,7 +55,7 @@ def test_a_cluster_would_take_what_is_rendered(overlay: str) -> None:
     feature = ASKS_FOR_A_FEATURE.get(overlay)
     assert [f for f in found if not (feature and feature in f.problem)] == []
     core = [o for o in objects(overlay).values() if published.group(o) not in published.MODULES]
-    assert len(core) == 17
+    assert len(core) == 18
     assert [fault for o in core for fault in published.faults(o)] == []
 
 
