@@ -175,13 +175,13 @@ def test_calls_with_the_promoters_token_are_let_through_and_refused_alike(deploy
         assert user in call(*words), words
 
 
-def test_no_pod_but_the_promoters_has_a_token(deployed: Deployed) -> None:
+def test_only_who_asks_the_kubernetes_api_has_a_token(deployed: Deployed) -> None:
     specs = [(d["metadata"]["name"], d["spec"]["template"]["spec"]) for d in deployed.items("deployments")]
     specs += [(j["metadata"]["name"], j["spec"]["template"]["spec"]) for j in deployed.items("jobs")]
     assert len(specs) >= 4  # three Services and the source at least
     for name, spec in specs:
-        if spec.get("serviceAccountName") == "promoter":
-            assert name.startswith("promoter")
+        if (account := spec.get("serviceAccountName")) in ("promoter", "job-watch"):
+            assert name.startswith(account)
         else:
             assert spec.get("automountServiceAccountToken") is False, name
 

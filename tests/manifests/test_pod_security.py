@@ -33,7 +33,7 @@ each = pytest.mark.parametrize("name", TEMPLATES)
 
 
 def test_all_templates_are_found() -> None:
-    assert len(TEMPLATES) == 8
+    assert len(TEMPLATES) == 9
 
 
 @each
@@ -75,10 +75,10 @@ def test_a_container_asks_for_what_it_needs_and_has_an_end_of_memory(name: str) 
 
 
 @each
-def test_no_pod_but_the_promoters_has_an_account_and_a_token(name: str) -> None:
+def test_only_who_asks_the_kubernetes_api_has_an_account_and_a_token(name: str) -> None:
     spec = TEMPLATES[name]
-    if name == "Service promoter":
-        assert spec["serviceAccountName"] == "promoter" and "automountServiceAccountToken" not in spec
+    if name in ("Service promoter", "Service job-watch"):
+        assert spec["serviceAccountName"] == name.partition(" ")[2] and "automountServiceAccountToken" not in spec
     else:
         assert "serviceAccountName" not in spec and spec["automountServiceAccountToken"] is False
 
@@ -112,14 +112,21 @@ def of_knative(kind: str) -> list[Object]:
     return [o for f in files for o in yaml.safe_load_all(f.read_text(encoding="utf-8")) if o and o["kind"] == kind]
 
 
-def test_one_kind_may_be_patched_by_one_account_and_none_deleted() -> None:
-    (role,), (binding,) = of_knative("Role"), of_knative("RoleBinding")
-    verbs = {resource: set(rule["verbs"]) for rule in role["rules"] for resource in rule["resources"]}
-    assert {resource for resource, allowed in verbs.items() if "patch" in allowed} == {"services"}
-    assert set().union(*verbs.values()) == {"get", "list", "create", "patch"}
-    assert not any("*" in (*rule["apiGroups"], *rule["resources"], *rule["verbs"]) for rule in role["rules"])
-    (subject,) = binding["subjects"]
-    assert (subject["kind"], subject["name"]) == ("ServiceAccount", "promoter")
+def test_one_kind_may_be_patched_by_one_account_and_one_deleted_by_another() -> None:
+    may = set()
+    for role in of_knative("Role"):
+        for rule in role["rules"]:
+            assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
+            may |= {(role["metadata"]["name"], verb, kind) for verb in rule["verbs"] for kind in rule["resources"]}
+    changing = {each for each in may if each[1] not in ("get", "list", "watch")}
+    assert changing == {
+        ("promoter", "create", "services"), ("promoter", "patch", "services"), ("promoter", "create", "triggers"),
+        ("job-watch", "delete", "jobs"),
+    }  # fmt: skip
+    assert not any(kind in ("secrets", "pods/exec") for _, _, kind in may)
+    for binding in of_knative("RoleBinding"):
+        (subject,) = binding["subjects"]
+        assert (subject["kind"], subject["name"]) == ("ServiceAccount", binding["roleRef"]["name"])
 
 
 def test_no_budget_keeps_a_node_from_being_drained_for_ever() -> None:
