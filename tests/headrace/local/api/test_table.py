@@ -47,7 +47,7 @@ def test_a_finished_job_shows_how_long_it_ran() -> None:
         },
     }
     (row,) = table.table("Job", [job], {}, NOW, "None")["rows"]
-    assert row["cells"] == ["train", "Complete", "1/1", "3m", "60m", "main", "x"]
+    assert row["cells"] == ["train", "Complete", "1/1", "3m", "60m", "main", "x", "<none>"]
 
 
 def test_a_failed_pod_shows_why() -> None:
