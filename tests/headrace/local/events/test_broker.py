@@ -390,7 +390,7 @@ def test_the_status_tells_where_broker_and_trigger_stand(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ({"filters": [{"cesql": "type = 'x'"}]}, "InvalidFilter"),
+        ({"filters": [{"cesql": "type ="}]}, "InvalidFilter"),
         ({"delivery": {"backoffDelay": "1s"}}, "InvalidDelivery"),
     ],
 )
