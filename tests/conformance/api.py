@@ -124,7 +124,7 @@ class Api:
 
     def log(self, pod: str) -> str:
         reply = self("GET", self.path("Pod", pod, "log"))
-        assert reply.status in (200, 400), reply  # 400: its container has yet to start
+        assert reply.status in (200, 204, 400, 404), reply  # its container has yet to start, or it has just gone
         return str(reply.body.get("text", json.dumps(reply.body))) if reply.status == 200 else ""
 
     def condition(self, kind: str, name: str, type: str = "Ready") -> Object:

@@ -20,7 +20,7 @@ from tests.conformance import report
 from tests.conformance.api import GIVEN_UP
 from tests.conformance.place import Place
 
-AT_ONCE = {"laptop": 12, "cluster": 12}
+AT_ONCE = {"laptop": 12, "cluster": 10}
 RESULTS = pytest.StashKey[report.Results]()
 BEGUN = pytest.StashKey[dict[str, "Future[None]"]]()
 NAMED = pytest.StashKey[set[str]]()

@@ -160,7 +160,8 @@ def job():
         "greeting": os.environ.get("GREETING"),
     }
     print(json.dumps(told), flush=True)
-    wish = event.get("data") or {}
+    data = event.get("data")
+    wish = data if isinstance(data, dict) else {}
     time.sleep(wish.get("sleep", 0))
     sys.exit(wish.get("exit", 0))
 

@@ -2,7 +2,8 @@
 
 The laptop is `headrace up` in a home of its own. A cluster is whatever `$KUBECONFIG` names; its variables:
 
-    CONFORMANCE_NAMESPACE  made if absent, and removed at the end; `conformance`
+    CONFORMANCE_NAMESPACE  made, and removed at the end; `conformance-` and four letters, as the last may be on its
+                           way out still
     CONFORMANCE_IMAGE      holds `python`, 3.11 or newer; without it one is made by `tests.conformance.image`
     CONFORMANCE_ADDRESSES  NAME.NAMESPACE=HOST:PORT by commas: where a Service of the cluster answers, e.g. from
                            `kubectl port-forward`; without it at its ClusterIP, which a node of the cluster reaches
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -196,8 +198,9 @@ class Place:
     def told(self, job: str) -> list[Object]:
         """What each pod of a Job has written: one JSON object, or nothing yet."""
         pods = self.api.list("Pod", labelSelector=f"batch.kubernetes.io/job-name={job}")
-        logs = [self.api.log(pod["metadata"]["name"]) for pod in pods]
-        return [json.loads(log.splitlines()[0]) for log in logs if log.strip()]
+        lines = [line for pod in pods for line in self.api.log(pod["metadata"]["name"]).splitlines()]
+        # Before a container writes, a node may have words of its own in the place of the log.
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     # ---- Broker and JobSink --------------------------------------------------------------------------------------
 
@@ -254,7 +257,7 @@ def laptop(scratch: Path) -> Iterator[Place]:
 @contextlib.contextmanager
 def cluster(scratch: Path) -> Iterator[Place]:
     """The cluster of `$KUBECONFIG`, in a namespace that is removed at the end."""
-    namespace = os.environ.get("CONFORMANCE_NAMESPACE", "conformance")
+    namespace = os.environ.get("CONFORMANCE_NAMESPACE") or f"conformance-{secrets.token_hex(2)}"
     kubeconfig = Path(os.environ["KUBECONFIG"])
     api = Api(kubeconfig, namespace)
     until(f"namespace {namespace}", lambda: _made(api, namespace))
