@@ -8,44 +8,65 @@ from dataclasses import dataclass, field
 PLACES = ("laptop", "cluster")
 HEAD = """# Conformance: what a laptop and a cluster both promise
 
-Written by `make conformance`. Each row is a test that is asked of both places in the same words, by the same manifests.
-*differs* names the rows of [differences.md](differences.md) that the test expects the laptop to keep to.
+Written by `make conformance`. Each row is a test that is asked of both places in the same words, by the same manifests;
+a number says of how many cases. *differs* names the row of [differences.md](differences.md) by which the test expects
+something else of the laptop; – is a place that was not asked.
 """
 
 
 @dataclass
-class Results:
-    """outcomes: by (module, sentence), what each place made of it."""
+class Outcome:
+    """What a place made of one promise. failed: cases in which it does not hold. rows: of the table of differences."""
 
-    outcomes: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    cases: int = 0
+    failed: list[str] = field(default_factory=list)
+    rows: set[str] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        if self.failed:
+            return f"FAILED: {', '.join(self.failed)}"
+        said = "differs: " + "; ".join(sorted(self.rows)) if self.rows else "passed"
+        return f"{said} ({self.cases})" if self.cases > 1 else said
+
+
+@dataclass
+class Results:
+    """outcomes: by (area, promise), by place."""
+
+    outcomes: dict[tuple[str, str], dict[str, Outcome]] = field(default_factory=dict)
 
     def note(self, nodeid: str, place: str, passed: bool, rows: set[str]) -> None:
-        """nodeid: `…/test_broker.py::test_a_sentence[laptop-parameter]`."""
+        """nodeid: `…/test_area.py::test_a_promise[laptop-case]`, in whose brackets the place may stand last."""
         file, _, name = nodeid.partition("::")
         words, _, parameters = name.removesuffix("]").partition("[")
-        case = parameters.replace(place, "", 1).strip("-")
-        sentence = words.removeprefix("test_").replace("_", " ") + (f": {case}" if case else "")
-        module = re.sub(r".*test_(\w+)\.py", r"\1", file).replace("_", " ")
-        said = "passed" if passed else "FAILED"
-        if passed and rows and place == "laptop":
-            said = "differs: " + "; ".join(sorted(rows))
-        self.outcomes.setdefault((module, sentence), {})[place] = said
+        area = re.sub(r".*test_(\w+)\.py", r"\1", file)
+        outcome = self.outcomes.setdefault((title(area), title(words)), {}).setdefault(place, Outcome())
+        outcome.cases += 1
+        if not passed:
+            outcome.failed.append(parameters.replace(place, "", 1).strip("-") or "it")
+        if place == "laptop":
+            outcome.rows |= rows
 
     def page(self) -> str:
         lines = [HEAD]
-        for module in dict.fromkeys(module for module, _ in self.outcomes):
-            lines += [f"## {module.capitalize()}", "", "| promise | laptop | cluster |", "|---|---|---|"]
-            for (of, sentence), said in self.outcomes.items():
-                if of == module:
-                    lines.append(f"| {sentence} | {' | '.join(said.get(place, '–') for place in PLACES)} |")
+        for area in dict.fromkeys(area for area, _ in self.outcomes):
+            lines += [f"## {area.capitalize()}", "", "| promise | laptop | cluster |", "|---|---|---|"]
+            for (of, promise), told in self.outcomes.items():
+                if of == area:
+                    lines.append(f"| {promise} | {' | '.join(str(told.get(place, '–')) for place in PLACES)} |")
             lines.append("")
         return "\n".join(lines)
 
     def summary(self) -> str:
-        """`laptop 96 of 96, cluster 96 of 96`."""
+        """`laptop 290 of 290, cluster 290 of 290`."""
         parts = []
         for place in PLACES:
-            said = [by_place[place] for by_place in self.outcomes.values() if place in by_place]
-            if said:
-                parts.append(f"{place} {len(said) - said.count('FAILED')} of {len(said)}")
+            told = [by_place[place] for by_place in self.outcomes.values() if place in by_place]
+            if cases := sum(outcome.cases for outcome in told):
+                parts.append(f"{place} {cases - sum(len(outcome.failed) for outcome in told)} of {cases}")
         return ", ".join(parts)
+
+
+def title(name: str) -> str:
+    """`test_a_promise` in words."""
+    return name.removeprefix("test_").replace("_", " ")
