@@ -7,7 +7,8 @@ The laptop is `headrace up` in a home of its own. A cluster is whatever `$KUBECO
     CONFORMANCE_IMAGE      holds `python`, 3.11 or newer; without it one is made by `tests.conformance.image`
     CONFORMANCE_ADDRESSES  NAME.NAMESPACE=HOST:PORT by commas: where a Service of the cluster answers, e.g. from
                            `kubectl port-forward`; without it at its ClusterIP, which a node of the cluster reaches
-    CONFORMANCE_GATEWAY    NAME.NAMESPACE of the Service behind which Knative's hosts are routed
+    CONFORMANCE_GATEWAY    what routes Knative's hosts, HOST:PORT or the NAME.NAMESPACE of a Service; else E2E_GATEWAY,
+                           else the one that a kit of this machine makes
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ class Place:
         return self.address(self.gateway), parts.netloc, path
 
     def address(self, service: str) -> str:
-        """HOST:PORT of a core Service, NAME.NAMESPACE."""
+        """HOST:PORT of a core Service, NAME.NAMESPACE; what is an address already is itself."""
+        if ":" in service:
+            return service
         if service in self.addresses:
             return self.addresses[service]
 
@@ -264,7 +267,7 @@ def cluster(scratch: Path) -> Iterator[Place]:
     api = Api(kubeconfig, namespace)
     until(f"namespace {namespace}", lambda: _made(api, namespace))
     pairs = [pair.split("=", 1) for pair in os.environ.get("CONFORMANCE_ADDRESSES", "").split(",") if pair]
-    gateway = os.environ.get("CONFORMANCE_GATEWAY", "gateway.knative-gateway")
+    gateway = os.environ.get("CONFORMANCE_GATEWAY") or os.environ.get("E2E_GATEWAY") or "gateway.knative-gateway"
     try:
         yield Place("cluster", api, kubeconfig, image.name(), gateway, dict(pairs), scratch)
     finally:

@@ -10,7 +10,7 @@ HEAD = """# Conformance: what a laptop and a cluster both promise
 
 Written by `make conformance`. Each row is a test that is asked of both places in the same words, by the same manifests;
 a number says of how many cases. *differs* names the row of [differences.md](differences.md) by which the test expects
-something else of the laptop; – is a place that was not asked.
+something else of the laptop; – is a place that was never asked. What a run does not ask stays as the last one left it.
 """
 
 
@@ -47,13 +47,17 @@ class Results:
         if place == "laptop":
             outcome.rows |= rows
 
-    def page(self) -> str:
+    def page(self, before: str = "") -> str:
+        """before: the page as it was."""
+        cells = cells_of(before)
+        for promise, told in self.outcomes.items():
+            cells.setdefault(promise, {}).update({place: str(outcome) for place, outcome in told.items()})
         lines = [HEAD]
-        for area in dict.fromkeys(area for area, _ in self.outcomes):
+        for area in sorted({area for area, _ in cells}):
             lines += [f"## {area.capitalize()}", "", "| promise | laptop | cluster |", "|---|---|---|"]
-            for (of, promise), told in self.outcomes.items():
+            for (of, promise), told_now in cells.items():
                 if of == area:
-                    lines.append(f"| {promise} | {' | '.join(str(told.get(place, '–')) for place in PLACES)} |")
+                    lines.append(f"| {promise} | {' | '.join(told_now.get(place, '–') for place in PLACES)} |")
             lines.append("")
         return "\n".join(lines)
 
@@ -65,6 +69,19 @@ class Results:
             if cases := sum(outcome.cases for outcome in told):
                 parts.append(f"{place} {cases - sum(len(outcome.failed) for outcome in told)} of {cases}")
         return ", ".join(parts)
+
+
+def cells_of(page: str) -> dict[tuple[str, str], dict[str, str]]:
+    """The page's cells: by (area, promise), by place."""
+    area = ""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for line in page.splitlines():
+        if line.startswith("## "):
+            area = line.removeprefix("## ").lower()
+        elif line.startswith("| ") and not line.startswith("| promise"):
+            promise, *told = (cell.strip() for cell in line.strip("|").split("|"))
+            found[area, promise] = dict(zip(PLACES, told, strict=True))
+    return found
 
 
 def title(name: str) -> str:

@@ -12,12 +12,15 @@ from tests.conformance.place import Place
 from tests.conformance.wire import Seen, binary
 
 DELAY_S = 0.4
+BROKER = "failures"
 
 
 def dead(place: Place, name: str, path: str, **delivery: object) -> tuple[list[Seen], Seen]:
     """What a subscriber that takes nothing was sent, and the dead letter."""
-    place.trigger(name, path, delivery={"deadLetterSink": manifests.to_service(f"/box/{name}-dead"), **delivery})
-    place.send(binary(f"{name}-1", type=f"test.{name}"))
+    place.trigger(
+        name, path, BROKER, delivery={"deadLetterSink": manifests.to_service(f"/box/{name}-dead"), **delivery}
+    )
+    place.send(binary(f"{name}-1", type=f"test.{name}"), broker=BROKER)
     (letter,) = place.until_box(f"{name}-dead")
     return place.box(name), letter
 
@@ -29,8 +32,8 @@ def again(retry: int, policy: str = "linear", delay: str = "PT0.1S") -> dict[str
 @pytest.mark.parametrize("status", [404, 408, 409, 429, 500, 502, 503, 504])
 def test_a_failure_that_may_pass_is_tried_again(place: Place, status: int) -> None:
     name = f"again{status}"
-    place.trigger(name, f"/box/{name}?answers={status},200", delivery=again(3))
-    place.send(binary(f"{name}-1", type=f"test.{name}"))
+    place.trigger(name, f"/box/{name}?answers={status},200", BROKER, delivery=again(3))
+    place.send(binary(f"{name}-1", type=f"test.{name}"), broker=BROKER)
     assert [seen.headers["ce-id"] for seen in place.until_box(name, 2)] == [f"{name}-1"] * 2
 
 
@@ -70,14 +73,14 @@ def test_linear_backoff_grows_by_its_delay_from_none(place: Place) -> None:
 
 
 def test_a_connection_that_breaks_is_tried_again(place: Place) -> None:
-    place.trigger("broken", "/box/broken?answers=hang,200", delivery=again(3))
-    place.send(binary("broken-1", type="test.broken"))
+    place.trigger("broken", "/box/broken?answers=hang,200", BROKER, delivery=again(3))
+    place.send(binary("broken-1", type="test.broken"), broker=BROKER)
     assert [seen.headers["ce-id"] for seen in place.until_box("broken", 2)][:2] == ["broken-1"] * 2
 
 
 def test_an_attempt_that_takes_longer_than_the_timeout_is_tried_again(place: Place) -> None:
-    place.trigger("late", "/box/late?answers=sleep,200&seconds=30", delivery={"timeout": "PT1S", **again(2)})
-    place.send(binary("late-1", type="test.late"))
+    place.trigger("late", "/box/late?answers=sleep,200&seconds=30", BROKER, delivery={"timeout": "PT1S", **again(2)})
+    place.send(binary("late-1", type="test.late"), broker=BROKER)
     first, second = place.until_box("late", 2)
     assert 0.9 <= second.at - first.at < 30
 
@@ -119,8 +122,8 @@ def test_a_subscriber_that_cannot_be_reached_is_500_in_the_dead_letter(place: Pl
 
 def test_a_dead_letter_sink_is_tried_as_often_as_the_subscriber(place: Place) -> None:
     delivery = {**again(2), "deadLetterSink": manifests.to_service("/box/patient-dead?answers=503,503,200")}
-    place.trigger("patient", "/box/patient?answers=422", delivery=delivery)
-    place.send(binary("patient-1", type="test.patient"))
+    place.trigger("patient", "/box/patient?answers=422", BROKER, delivery=delivery)
+    place.send(binary("patient-1", type="test.patient"), broker=BROKER)
     assert len(place.until_box("patient-dead", 3)) == 3
 
 
