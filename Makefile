@@ -9,7 +9,7 @@ ROOMS := eventing functions trainers knative monitoring headrace
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo test check browser promtool setup wheel locks images base-image e2e bad-days bench fuzz clean
+.PHONY: demo test check browser promtool setup wheel locks images base-image e2e bad-days bench fuzz conformance clean
 
 demo: setup ## the loop on real flights, from dropped file to retraining
 	$(BIN)/headrace demo
@@ -99,6 +99,10 @@ PEERS ?= ../shared/bench
 bench: setup ## every benchmark, the peers beside it, into docs/benchmarks.md; a quarter of an hour
 	@[ ! -x $(PEERS)/peers ] || $(PEERS)/peers
 	$(BIN)/python -m tests.bench
+
+conformance: setup ## what the laptop promises and, with KUBECONFIG=FILE, a cluster, into docs/conformance.md
+	CONFORMANCE_REPORT=docs/conformance.md $(BIN)/python -m pytest tests/conformance \
+	  -m '$(if $(filter command line,$(origin KUBECONFIG)),cluster or not cluster,not cluster)'
 
 fuzz: setup ## 120,000 malformed requests, counted by what was answered
 	$(BIN)/python -m tests.fuzz

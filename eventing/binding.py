@@ -286,5 +286,6 @@ def _canonical(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        whole, point, fraction = value.astimezone(UTC).isoformat().removesuffix("+00:00").partition(".")
+        return f"{whole}{point}{fraction.rstrip('0')}Z"  # as Go writes it, so that a time looks the same after any hop
     return str(value)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from headrace.local.api import policy_admission, revision_admission
 from headrace.local.api.policy_admission import LABEL_VALUE, QUALIFIED_NAME
 from headrace.local.api.schema import Fault
+from headrace.local.events import cesql
 
 Object = dict[str, Any]
 
@@ -217,9 +218,10 @@ def _trigger(new: Object, old: Object | None) -> Iterator[str]:
 def _filters(filters: Sequence[Mapping[str, Any]], path: str) -> Iterator[str]:
     for index, each in enumerate(filters):
         here = f"{path}[{index}]"
-        dialects = [dialect for dialect in DIALECTS if dialect in each]
+        dialects = [dialect for dialect in DIALECTS if each.get(dialect) or (dialect == "not" and dialect in each)]
+        if len(dialects) > 1:
+            yield f"multiple dialects found, filters can have only one dialect set: {here}"
         if len(dialects) != 1:
-            yield f"expected exactly one dialect of {', '.join(DIALECTS)}, got {len(dialects)}: {here}"
             continue
         dialect = dialects[0]
         value = each[dialect]
@@ -227,7 +229,12 @@ def _filters(filters: Sequence[Mapping[str, Any]], path: str) -> Iterator[str]:
             yield from _filters(value, f"{here}.{dialect}")
         elif dialect == "not":
             yield from _filters([value], f"{here}.not")
-        elif dialect != "cesql":
+        elif dialect == "cesql":
+            try:
+                cesql.matcher(value)
+            except cesql.InvalidExpression as e:
+                yield f"invalid value: {value}, {e}: {here}.cesql"
+        else:
             for attribute, wanted in value.items():
                 if not EVENT_ATTRIBUTE.fullmatch(attribute):
                     yield f"Invalid attribute name: {attribute}: {here}.{dialect}"

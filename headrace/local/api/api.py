@@ -4,8 +4,7 @@ What a request may do is parsed in `api_request`, done in `writes` and `watching
 `openapi`; here is the door: who may come in, which of them a request is for, and how a refusal is said.
 
 Left out, and answered honestly (404, or 400 with the reason): resources and fields that our manifests do not use, exec,
-attach, port-forward, paging (`limit` is ignored: a list is always whole, as the API allows), authorization (whoever has
-the token of this home may do everything).
+attach, port-forward, authorization (whoever has the token of this home may do everything).
 Source: kubernetes.io/docs/reference/using-api/api-concepts.
 """
 
@@ -26,11 +25,12 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import orjson
 from aiohttp import web
 
-from headrace.local.api import api_request, discovery, openapi, table, watching
+from headrace.local.api import api_request, discovery, openapi, paging, table, watching
 from headrace.local.api.api_request import BadRequest, Selector, Target
+from headrace.local.api.paging import Page
 from headrace.local.api.writes import Admit, Options, Writes
 from headrace.local.objects import kinds
-from headrace.local.objects.object_errors import NotFound, ObjectError
+from headrace.local.objects.object_errors import Invalid, NotFound, ObjectError
 from headrace.local.objects.objects import Objects
 from knative import annotations as autoscaling_annotations
 
@@ -192,8 +192,8 @@ class KubernetesAPI:
                 return _json(obj)
             meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
             return _json(table.table(kind.kind, [obj], meta, self._clock(), include))
-        items = self._select(target, selector)
-        meta = {"resourceVersion": str(self._objects.resource_version)}
+        page = Page.parse(query)
+        items, meta = page.cut(*self._as_of(target, selector, page))
         if tabular:
             return _json(table.table(kind.kind, items, meta, self._clock(), include))
         return _json({"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": meta, "items": items})
@@ -221,6 +221,16 @@ class KubernetesAPI:
 
     def _select(self, target: Target, selector: Selector) -> list[Object]:
         return [obj for obj in self._objects.list(target.kind.kind, target.namespace) if selector.matches(obj)]
+
+    def _as_of(self, target: Target, selector: Selector, page: Page) -> tuple[list[Object], int]:
+        """What is selected, as of the page's moment, and that moment's resourceVersion. Raises Expired."""
+        version = page.resource_version
+        if version is None:
+            return self._select(target, selector), self._objects.resource_version
+        kind = target.kind.kind
+        now, changes = self._objects.list(kind, target.namespace), self._objects.changes_since(version)
+        then = paging.taken_back(kind, target.namespace, now, changes)
+        return [obj for obj in then if selector.matches(obj)], version
 
     def _show(
         self, request: web.BaseRequest, target: Target, obj: Object, options: Options, status: int = 200
@@ -268,7 +278,9 @@ def _options(request: web.BaseRequest, apply: bool = False) -> Options:
         raise BadRequest(f"dryRun {query['dryRun']!r}: supported values: All")
     manager = query.get("fieldManager", "")
     if apply and not manager:
-        raise BadRequest("fieldManager: Required value: is required for apply patch")
+        message = "Required value: is required for apply patch"
+        cause = {"reason": "FieldValueRequired", "message": message, "field": "fieldManager"}
+        raise Invalid(f'PatchOptions.meta.k8s.io "" is invalid: fieldManager: {message}', [cause])
     # As apiserver's managerOrUserAgent: `kubectl/v1.32.4 (linux/amd64)` is kubectl.
     manager = manager or request.headers.get("User-Agent", "unknown").partition("/")[0]
     force = query.get("force") == "true"

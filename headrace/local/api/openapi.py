@@ -7,7 +7,7 @@ Source: kubectl pkg/explain/v2 and pkg/cmd/apply/patcher.go; client-go's openapi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -37,6 +37,9 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+# What every document has by name: the metadata of its kinds.
+_META = schema.Definition("", {"metadata": schema.Field(schema.Type("ObjectMeta"), False, "")})
+_META_PARTS = frozenset({"ObjectMeta"})
 
 
 def index() -> JsonValue:
@@ -53,9 +56,10 @@ def document(root: str) -> JsonValue | None:
         return None
     schemas: JsonValue = {}
     for kind in served:
-        whole = _properties(schema.of_kind(kind.kind))
+        definition = schema.of_kind(kind.kind)
+        whole = _properties(definition, _named if kind.builtin else _Inline())
         schemas[PREFIX + kind.kind] = {**whole, GVK: [_gvk(kind)]}
-        _collect(schema.of_kind(kind.kind), schemas)
+        _collect(definition if kind.builtin else _META, schemas)
     return {
         "openapi": "3.0.0",
         "info": {"title": "Headrace, the laptop's Kubernetes API", "version": kind.version},
@@ -116,23 +120,49 @@ def _collect(definition: schema.Definition, into: JsonValue) -> None:
             type = type.of
         reached = schema.definitions().get(type.name)
         if reached and PREFIX + type.name not in into:
-            into[PREFIX + type.name] = _properties(reached)
+            into[PREFIX + type.name] = _properties(reached, _named)
             _collect(reached, into)
 
 
-def _properties(definition: schema.Definition) -> JsonValue:
+def _named(type: schema.Type) -> JsonValue:
+    """A definition by its name; as the real documents do: beside a bare $ref no description may stand."""
+    return {"allOf": [_reference(type.name)], "default": {}}
+
+
+class _Inline:
+    """Definitions in full, where they are used: the schema of a custom resource has no names for its parts.
+
+    A definition within itself (a filter in a filter) is an object with whatever fields, as in Knative's own.
+    """
+
+    def __init__(self, within: tuple[str, ...] = ()) -> None:
+        self._within = within
+
+    def __call__(self, type: schema.Type) -> JsonValue:
+        if type.name in _META_PARTS:
+            return _named(type)
+        if type.name in self._within:
+            return dict(SCALARS["any"])
+        return _properties(schema.definitions()[type.name], _Inline((*self._within, type.name)))
+
+
+Reach = Callable[[schema.Type], JsonValue]  # how a definition that a field has for its type is told
+
+
+def _properties(definition: schema.Definition, reach: Reach) -> JsonValue:
     required = [name for name, field in definition.fields.items() if field.required]
     return {
         "type": "object",
         "description": definition.about,
         "properties": {
-            name: {**_schema(field.type), "description": field.about} for name, field in definition.fields.items()
+            name: {**_schema(field.type, reach), "description": field.about}
+            for name, field in definition.fields.items()
         },
         **({"required": required} if required else {}),
     }
 
 
-def _schema(type: schema.Type) -> JsonValue:
+def _schema(type: schema.Type, reach: Reach) -> JsonValue:
     if type.name == "list" and type.of:
         merged: JsonValue = {"x-kubernetes-list-type": "atomic"}
         if type.key:
@@ -142,13 +172,12 @@ def _schema(type: schema.Type) -> JsonValue:
                 "x-kubernetes-patch-merge-key": type.key,
                 "x-kubernetes-patch-strategy": "merge",
             }
-        return {"type": "array", "items": _schema(type.of), **merged}
+        return {"type": "array", "items": _schema(type.of, reach), **merged}
     if type.name == "map" and type.of:
-        return {"type": "object", "additionalProperties": _schema(type.of)}
+        return {"type": "object", "additionalProperties": _schema(type.of, reach)}
     if type.name == "enum":
         return {"type": "string", "enum": list(type.choices)}
     if type.name in SCALARS:
         limits = {"minimum": type.least, "maximum": type.most}
         return {**SCALARS[type.name], **{name: limit for name, limit in limits.items() if limit is not None}}
-    # As the real documents do: beside a bare $ref no description may stand.
-    return {"allOf": [_reference(type.name)], "default": {}}
+    return reach(type)

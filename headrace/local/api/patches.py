@@ -14,7 +14,11 @@ from headrace.local.api import schema
 
 
 class BadPatch(ValueError):
-    """The patch itself is malformed, or does not fit the object."""
+    """The patch itself is malformed."""
+
+
+class Inapplicable(BadPatch):
+    """The patch is well formed and does not fit the object."""
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -31,15 +35,20 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def json_patch(target: Any, operations: Sequence[Mapping[str, Any]]) -> Any:
-    """JSON patch: the operations one after the other; raises BadPatch when one does not apply, and none then counts."""
+    """JSON patch: the operations one after the other, all or none.
+
+    Raises BadPatch for what is no list of operations, Inapplicable when one does not apply.
+    """
     result = copy.deepcopy(target)
     if not isinstance(operations, list):
         raise BadPatch(f"a JSON patch is a list of operations, not {type(operations).__name__}")
+    if not all(isinstance(operation, dict) for operation in operations):
+        raise BadPatch("a JSON patch is a list of objects, each with op and path")
     for number, operation in enumerate(operations):
         try:
             result = _operate(result, operation)
         except (KeyError, IndexError, TypeError, ValueError) as e:
-            raise BadPatch(f"operation {number} of the JSON patch does not apply: {operation}: {e}") from e
+            raise Inapplicable(f"operation {number} of the JSON patch does not apply: {operation}: {e}") from e
     return result
 
 

@@ -132,13 +132,21 @@ def merge_type(kind: str) -> Type:
     return Type(f"kind:{kind}")
 
 
+def patch_type(kind: str) -> Type:
+    """The type that strategic merge patches of this kind walk along: its status, too, has a list with a merge key."""
+    return Type(f"patch:{kind}")
+
+
 def child(type: Type | None, key: str) -> Type | None:
     """The type of the field `key` of a value of `type`; None where nothing is known."""
     if type is None:
         return None
     if type.name == "map":
         return type.of
-    definition = of_kind(type.name[5:]) if type.name.startswith("kind:") else definitions().get(type.name)
+    of, _, kind = type.name.partition(":")
+    if of == "patch" and key == "status":
+        return Type("PatchedStatus")
+    definition = of_kind(kind) if kind else definitions().get(type.name)
     field = definition.fields.get(key) if definition else None
     return field.type if field else None
 

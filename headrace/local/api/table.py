@@ -139,6 +139,11 @@ def _job_completions(item: Mapping[str, Any], now: datetime) -> str:
     return f"{succeeded}/1 of {parallelism}" if parallelism > 1 else f"{succeeded}/1"
 
 
+def _job_selector(item: Mapping[str, Any], now: datetime) -> str:
+    labels = (item["spec"].get("selector") or {}).get("matchLabels") or {}
+    return ",".join(f"{name}={value}" for name, value in sorted(labels.items())) or NONE
+
+
 def _job_duration(item: Mapping[str, Any], now: datetime) -> str:
     status = item.get("status") or {}
     if "startTime" not in status:
@@ -234,6 +239,7 @@ COLUMNS: Mapping[str, Sequence[Column]] = {
         AGE,
         Column("Containers", _pod_containers("name"), wide=True),
         Column("Images", _pod_containers("image"), wide=True),
+        Column("Selector", _job_selector, wide=True),
     ),
     "Role": (NAME, Column("Created At", _at("metadata", "creationTimestamp"))),
     "RoleBinding": (

@@ -68,9 +68,11 @@ class Writes:
             elif content_type == openapi.JSON_PATCH:
                 patched = patches.json_patch(live, value)
             elif content_type == openapi.STRATEGIC_PATCH and target.kind.builtin:
-                patched = patches.strategic(live, value, schema.merge_type(target.kind.kind))
+                patched = patches.strategic(live, value, schema.patch_type(target.kind.kind))
             else:
                 raise _unsupported(content_type)
+        except patches.Inapplicable as e:
+            raise Invalid(str(e)) from e
         except patches.BadPatch as e:
             raise BadRequest(str(e)) from e
         new = self._expect(target, api_request.as_object(patched))
@@ -174,14 +176,16 @@ class Writes:
         wrong = [
             fault for fault in faults if not fault.unknown and not (partial and fault.reason == "FieldValueRequired")
         ]
-        if wrong:
+        if not _may_be_judged(wrong):
             raise _invalid(new, wrong)
         unknown = {fault.path for fault in faults if fault.unknown}
         return schema.pruned(new, unknown) if unknown else new
 
     def _judge(self, new: Object, old: Object | None) -> None:
         wrong = [fault for fault in schema.check(new) if not fault.unknown]
-        if wrong or (wrong := admission.kubernetes_faults(new, old)):
+        if _may_be_judged(wrong):
+            wrong += [f for f in admission.kubernetes_faults(new, old) if f.path not in {each.path for each in wrong}]
+        if wrong:
             raise _invalid(new, wrong)
         refused = [*admission.knative_faults(new, old), *(self._admit(new) if self._admit else ())]
         if refused:
@@ -237,6 +241,11 @@ def _invalid(obj: Object, faults: Sequence[schema.Fault]) -> Invalid:
     listed = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
     name = str(obj["metadata"].get("name", ""))
     return Invalid(f'{of} "{name}" is invalid: {listed}', causes, name)
+
+
+def _may_be_judged(faults: Sequence[schema.Fault]) -> bool:
+    """Whether rules beyond the schema can be asked of the object: it has what must be there, of the right types."""
+    return not {fault.reason for fault in faults} & {"FieldValueRequired", "FieldValueTypeInvalid"}
 
 
 def _delete_options(query: Mapping[str, str], body: bytes) -> Object:

@@ -26,7 +26,7 @@ from aiohttp import web
 
 from headrace.local.addresses import Addresses
 from headrace.local.events import ingress, subscription
-from headrace.local.events.dispatch import Dispatcher
+from headrace.local.events.dispatch import TTL_ATTRIBUTE, Dispatcher
 from headrace.local.events.ingress import Refused
 from headrace.local.events.journal import Journal, JournalFull, Limits, Query, Taken
 from headrace.local.events.stored_event import StoredEvent
@@ -35,7 +35,6 @@ from headrace.local.objects import objects
 
 log = logging.getLogger(__name__)
 
-TTL_ATTRIBUTE = "knativebrokerttl"
 MAX_TTL = 255  # MAX_TTL of Knative's ingress: how often a reply may follow on a reply
 RETRY_AFTER_S = "5"
 PAGE = 500  # journal entries read at once, so that the longest answer stays small in memory

@@ -39,6 +39,7 @@ RECORD_AGAIN_S = 1.0  # between tries to write an attempt's end down while the d
 UNFORESEEN_S = 60.0  # before a delivery that failed by a fault of ours is tried again
 DRAIN_S = 5.0  # for deliveries under way when the platform stops; those cut off come again at the next start
 NOT_FOUND = 404
+TTL_ATTRIBUTE = "knativebrokerttl"  # how often a reply may still follow on a reply
 HOPS_SPENT = 400  # what Knative's ingress answers to a reply whose knativebrokerttl is spent
 
 Route = Callable[[str, str, Mapping[str, Any]], tuple[tuple[str, str], ...]]
@@ -215,7 +216,8 @@ class Dispatcher:
         event = taken.event.with_attributes(knativearrivaltime=_time(taken.received))
         if pending.to_dead_letter:
             extensions = delivery.error_extensions(pending.destination, pending.code, pending.body)
-            event = event.with_attributes(**extensions)
+            # Knative takes its count of rounds off in front of a subscriber, and not in front of a dead letter sink.
+            event = event.with_attributes(**extensions, **{TTL_ATTRIBUTE: taken.ttl})
         return await self._post(address.url, event, subscription, wants_reply=not pending.to_dead_letter)
 
     async def _post(self, url: str, event: StoredEvent, subscription: Subscription, *, wants_reply: bool) -> Verdict:

@@ -2,9 +2,8 @@
 
 `headrace.local.events.subscription` compiles a Trigger's filters once; the Broker asks them for every event it takes.
 The rules are Knative's: `filters` overrides `filter` when given, all of its entries must agree, an attribute that an
-event lacks matches nothing. Two differences, both on the side of saying what is wrong: a filter that Knative skips in
-silence (an empty value, so that the Trigger gets everything) is refused here, and so is `cesql`, because no maintained
-Python library evaluates the CloudEvents SQL language.
+event lacks matches nothing. One difference, on the side of saying what is wrong: a filter that Knative skips in silence
+(an empty value, so that the Trigger gets everything) is refused here.
 Source: knative/eventing pkg/eventfilter/{attributes,subscriptionsapi}, pkg/apis/eventing/v1/trigger_validation.go.
 """
 
@@ -13,6 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from headrace.local.events import cesql
 
 Attributes = Mapping[str, Any]
 Matcher = Callable[[Attributes], bool]
@@ -120,14 +121,24 @@ def _compile(entry: Any, path: str, faults: list[str]) -> Filter | None:
     dialect = given[0]
     value = entry[dialect]
     if dialect == "cesql":
-        faults.append(f"{path}.cesql is not supported here; say it with exact, prefix, suffix, all, any and not")
-        return None
+        return _cesql(value, f"{path}.cesql", faults)
     if dialect == "not":
         return _not(_compile(value, f"{path}.not", faults))
     if dialect in ("all", "any"):
         inner = _compile_list(value, f"{path}.{dialect}", faults)
         return _all(inner) if dialect == "all" else _any(inner)
     return _compare(_COMPARE[dialect], _values(value, f"{path}.{dialect}", faults))
+
+
+def _cesql(expression: Any, path: str, faults: list[str]) -> Filter | None:
+    if not isinstance(expression, str):
+        faults.append(f"{path} is {expression!r:.60}; expected a CloudEvents SQL expression")
+        return None
+    try:
+        return cesql.matcher(expression)
+    except cesql.InvalidExpression as e:
+        faults.append(f"{path} is no CloudEvents SQL expression: {e}")
+        return None
 
 
 def _values(attributes: Any, path: str, faults: list[str], allow_empty: bool = False) -> tuple[tuple[str, str], ...]:

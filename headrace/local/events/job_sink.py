@@ -110,7 +110,7 @@ class JobSinks:
             if request.method == "GET":
                 return self._show(parts)
             if request.method != "POST":
-                raise Refused(405, f"{request.method} is not for JobSinks; post an event", Allow="GET, POST")
+                raise Refused(400, f"{request.method} is not for JobSinks; post an event", Allow="GET, POST")
             names = request.path.removeprefix(prefix).strip("/").split("/")
             if len(names) != 2 or not all(names):
                 raise Refused(400, f"{request.path} names no JobSink; expected {prefix}/NAMESPACE/NAME")
@@ -123,8 +123,7 @@ class JobSinks:
         event = StoredEvent.of(await ingress.read_event(request))
         job_sink = self._objects.get("JobSink", namespace, name)
         if job_sink is None:
-            # Knative answers 400, which is final. 404 is retried: the event may just be ahead of the JobSink.
-            raise Refused(404, f'there is no JobSink "{name}" in namespace "{namespace}"')
+            raise _absent(namespace, name)
         if not _runnable(job_sink):
             raise Refused(503, f'JobSink "{name}" has no spec.job to run; the event was not kept')
         made = job_name(name, event.source, event.id)
@@ -152,16 +151,15 @@ class JobSinks:
         return accepted
 
     def _show(self, parts: list[str]) -> web.Response:
-        """What became of a Job: 202 while it runs, 200 Complete, 400 Failed.
-
-        404 for an event that has no Job, where Knative answers 500 (and 400 for a JobSink that is not there).
-        """
+        """What became of a Job: 202 while it runs, 200 Complete, 400 Failed; 500 for an event that has no Job."""
         if len(parts) != 9 or parts[1::2] != ["namespaces", "name", "sources", "ids"]:
             raise Refused(400, "expected /namespaces/NAMESPACE/name/JOBSINK/sources/SOURCE/ids/ID, each part escaped")
         namespace, name, source, id = (unquote(part) for part in parts[2::2])
+        if self._objects.get("JobSink", namespace, name) is None:
+            raise _absent(namespace, name)
         found = self._objects.get("Job", namespace, job_name(name, source, id))
         if found is None:
-            raise Refused(404, f"JobSink {name} has no Job for the event {id} of {source}")
+            raise Refused(500, f"JobSink {name} has no Job for the event {id} of {source}")
         for condition in found.get("status", {}).get("conditions", []):
             if condition["status"] == "True" and condition["type"] == "Failed":
                 return web.Response(status=400, headers={"Reason": "Failed"})
@@ -201,6 +199,11 @@ class JobSinks:
         for folder in self._events.glob("*/*"):
             if (folder.parent.name, folder.name) not in living:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _absent(namespace: str, name: str) -> Refused:
+    """400, as Knative answers, and final: a Trigger that is ahead of its JobSink does not send there at all."""
+    return Refused(400, f'there is no JobSink "{name}" in namespace "{namespace}"')
 
 
 def _key(obj: Mapping[str, Any]) -> tuple[str, str]:

@@ -53,6 +53,7 @@ def _job(obj: Object) -> None:
     spec.setdefault("backoffLimit", BACKOFF_LIMIT)
     spec.setdefault("completionMode", "NonIndexed")
     spec.setdefault("suspend", False)
+    spec.setdefault("manualSelector", False)
     uid, name = obj["metadata"]["uid"], obj["metadata"]["name"]
     spec.setdefault("selector", {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}})
     meta = spec.setdefault("template", {}).setdefault("metadata", {})

@@ -30,7 +30,7 @@ def job(**spec: Any) -> dict[str, Any]:
     [
         ({}, None),
         ({"filters": [{"exact": {"type": "a"}}, {"not": {"any": [{"prefix": {"source": "/x"}}]}}]}, None),
-        ({"filters": [{"exact": {"type": "a"}, "prefix": {"type": "a"}}]}, "exactly one dialect"),
+        ({"filters": [{"exact": {"type": "a"}, "prefix": {"type": "a"}}]}, "only one dialect"),
         (
             {"filters": [{"all": [{"exact": {"Type": "a"}}]}]},
             "Invalid attribute name: Type: spec.filters[0].all[0].exact",

@@ -274,9 +274,59 @@ def test_a_json_patch_applies_whole_or_not_at_all(client: Client) -> None:
         {"op": "replace", "path": "/data/a", "value": "2"},
         {"op": "test", "path": "/data/a", "value": "1"},
     ]
-    assert client("PATCH", f"{MAPS}/c", both, Content_Type="application/json-patch+json")[0] == 400
+    assert client("PATCH", f"{MAPS}/c", both, Content_Type="application/json-patch+json")[0] == 422
+    assert client("PATCH", f"{MAPS}/c", [1], Content_Type="application/json-patch+json")[0] == 400
     assert client("GET", f"{MAPS}/c")[1]["data"] == {"a": "1"}
     assert client("PATCH", f"{MAPS}/c", both[:1], Content_Type="application/json-patch+json")[1]["data"] == {"a": "2"}
+
+
+def test_a_strategic_patch_merges_the_conditions_of_a_status(client: Client) -> None:
+    client("POST", JOBS, job())
+    strategic = "application/strategic-merge-patch+json"
+    for type in ("Suspended", "Mine"):
+        patch = {"status": {"conditions": [{"type": type, "status": "True"}]}}
+        _, patched = client("PATCH", f"{JOBS}/train/status", patch, Content_Type=strategic)
+    assert [c["type"] for c in patched["status"]["conditions"]] == ["Suspended", "Mine"]
+
+
+def test_every_fault_is_told_at_once(client: Client) -> None:
+    wrong = job()
+    wrong["spec"] |= {"backoffLimit": -1, "completionMode": "Odd"}
+    wrong["spec"]["template"]["spec"] |= {"restartPolicy": "Always"}
+    status, answer = client("POST", JOBS, wrong)
+    fields = [cause["field"] for cause in answer["details"]["causes"]]
+    assert (status, sorted(fields)) == (
+        422,
+        ["spec.backoffLimit", "spec.completionMode", "spec.template.spec.restartPolicy"],
+    )
+
+
+def test_an_apply_names_its_manager(client: Client) -> None:
+    content = "application/apply-patch+yaml"
+    status, answer = client("PATCH", f"{MAPS}/c", config_map(), Content_Type=content)
+    assert (status, answer["reason"], answer["details"]["causes"][0]["field"]) == (422, "Invalid", "fieldManager")
+
+
+def test_a_list_in_pages_is_of_one_moment(client: Client) -> None:
+    for name in "abcd":
+        client("POST", MAPS, config_map(name))
+    _, first = client("GET", f"{MAPS}?limit=2")
+    client("POST", MAPS, config_map("bb"))
+    client("DELETE", f"{MAPS}/d")
+    _, second = client("GET", f"{MAPS}?limit=2&continue={first['metadata']['continue']}")
+    assert [o["metadata"]["name"] for o in first["items"] + second["items"]] == ["a", "b", "c", "d"]
+    assert second["metadata"] == {"resourceVersion": first["metadata"]["resourceVersion"]}
+
+
+def test_the_rest_of_a_list_of_a_platform_before_is_expired(tmp_path: Path) -> None:
+    with api_server.serve(tmp_path) as server:
+        for name in "ab":
+            Client(server)("POST", MAPS, config_map(name))
+        token = Client(server)("GET", f"{MAPS}?limit=1")[1]["metadata"]["continue"]
+        Client(server)("POST", MAPS, config_map("c"))
+    with api_server.serve(tmp_path) as server:
+        status, answer = Client(server)("GET", f"{MAPS}?limit=1&continue={token}")
+    assert (status, answer["reason"]) == (410, "Expired")
 
 
 def test_custom_resources_take_no_strategic_patch(client: Client) -> None:

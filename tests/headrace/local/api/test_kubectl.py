@@ -212,7 +212,14 @@ def test_short_names_work(kubectl: Kubectl) -> None:
 
 def test_explain_tells_what_a_field_means(kubectl: Kubectl) -> None:
     assert "Retries before the Job has failed" in kubectl("explain", "job.spec.backoffLimit")
-    assert "RevisionTemplate" in kubectl("explain", "ksvc.spec.template")
+    assert "FIELD: backoffLimit <integer>" in kubectl("explain", "job.spec.backoffLimit")
+    assert "FIELD: spec <JobSpec>" in kubectl("explain", "job.spec")
+
+
+def test_the_parts_of_a_custom_resource_have_no_names(kubectl: Kubectl) -> None:
+    assert "FIELD: template <Object>" in kubectl("explain", "ksvc.spec.template")
+    assert "FIELD: metadata <ObjectMeta>" in kubectl("explain", "ksvc.metadata")
+    assert "FIELD: not <Object>" in kubectl("explain", "trigger.spec.filters.not")  # a filter in a filter
 
 
 def test_a_watch_shows_changes_as_rows(kubectl: Kubectl) -> None:

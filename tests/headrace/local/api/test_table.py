@@ -38,7 +38,11 @@ def test_durations_are_shown_as_kubectl_does(seconds: int, shown: str) -> None:
 def test_a_finished_job_shows_how_long_it_ran() -> None:
     job: dict[str, Any] = {
         "metadata": {"name": "train", "creationTimestamp": "2026-01-01T11:00:00Z"},
-        "spec": {"completions": 1, "template": {"spec": {"containers": [{"name": "main", "image": "x"}]}}},
+        "spec": {
+            "completions": 1,
+            "selector": {"matchLabels": {"b": "2", "a": "1"}},
+            "template": {"spec": {"containers": [{"name": "main", "image": "x"}]}},
+        },
         "status": {
             "succeeded": 1,
             "startTime": "2026-01-01T11:00:00Z",
@@ -47,7 +51,7 @@ def test_a_finished_job_shows_how_long_it_ran() -> None:
         },
     }
     (row,) = table.table("Job", [job], {}, NOW, "None")["rows"]
-    assert row["cells"] == ["train", "Complete", "1/1", "3m", "60m", "main", "x"]
+    assert row["cells"] == ["train", "Complete", "1/1", "3m", "60m", "main", "x", "a=1,b=2"]
 
 
 def test_a_failed_pod_shows_why() -> None:

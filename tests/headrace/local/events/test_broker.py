@@ -250,6 +250,7 @@ def test_what_nobody_takes_goes_to_the_dead_letter_sink_with_the_failure(tmp_pat
             headers, body = dead.requests[-1]
             assert (headers["ce-id"], body) == ("1", b'{"n":1}')
             assert headers["ce-knativeerrordest"] == one.url
+            assert headers["ce-knativebrokerttl"] == "255"
             assert headers["ce-knativeerrorcode"] == "422"
             assert base64.b64decode(headers["ce-knativeerrordata"]) == b"no such model"
 
@@ -389,7 +390,7 @@ def test_the_status_tells_where_broker_and_trigger_stand(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ({"filters": [{"cesql": "type = 'x'"}]}, "InvalidFilter"),
+        ({"filters": [{"cesql": "type ="}]}, "InvalidFilter"),
         ({"delivery": {"backoffDelay": "1s"}}, "InvalidDelivery"),
     ],
 )

