@@ -20,10 +20,12 @@ from eventing import binding, contract
 from eventing.contract import DatasetArrived
 from functions.model import Model
 from functions.store import Store
+from tests import s3_server
 from tests.functions import packages
 from tests.images import roots
 from tests.images.roots import BASE, MOUNTED, REPO, VERSION, Image, canonical
 from tests.images.test_locks import IMAGES, pins
+from tests.s3_server import S3
 from tests.trainers.conftest import MIXED_HEADER, Sink, mixed_rows, sink  # noqa: F401
 
 pytestmark = pytest.mark.cluster
@@ -52,6 +54,12 @@ def built() -> Iterator[dict[str, Image]]:
 @pytest.fixture(params=IMAGES)
 def image(request: pytest.FixtureRequest, built: dict[str, Image]) -> Image:
     return built[request.param]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    with s3_server.running() as server:
+        yield server
 
 
 @pytest.fixture
@@ -185,24 +193,29 @@ def test_the_predictor_opens_its_grpc_door(built: dict[str, Image], folder: Path
         assert "self_test" in pod.until(f"{packages.VERSION} is ready")
 
 
-@pytest.mark.parametrize("name", IMAGES)
-def test_a_store_at_s3_needs_nothing_more_than_the_image(name: str, built: dict[str, Image], folder: Path) -> None:
-    """Nobody listens there: what is heard is the far side's silence, not a driver that is missing or cut too lean."""
-    code = "from functions.store import Store; Store.open('s3://models').versions('flights')"
-    environ = {
-        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_MAX_ATTEMPTS": "1",
-    }
-    _, said = built[name].run("python", "-c", code, folder=folder, environ=environ)
-    assert "RetryLater: the store s3://models cannot be reached" in said
-    assert "127.0.0.1:9" in said
+@pytest.mark.parametrize("writer", ["functions", "trainers"])
+def test_what_an_image_puts_into_a_bucket_the_predictor_serves(
+    writer: str, built: dict[str, Image], folder: Path, s3: S3
+) -> None:
+    """Through the driver that the images hold, without what was taken out of it."""
+    package = packages.build_package(folder / "package").relative_to(folder)
+    code = f"""
+import pathlib, s3fs
+from functions.store import Store
+s3fs.S3FileSystem().mkdir("{writer}")
+Store.open("s3://{writer}").publish(pathlib.Path("{MOUNTED}/{package}"))
+"""
+    status, said = built[writer].run("python", "-c", code, folder=folder, environ=s3.environ)
+    assert status == 0, said
+    environ = {**serving(), **s3.environ, "HEADRACE_STORE": f"s3://{writer}"}
+    with built["predictor"].started("python", "-m", "functions.predictor", folder=folder, environ=environ) as pod:
+        assert "self_test" in pod.until(f"{packages.VERSION} is ready")
 
 
-def test_the_promoter_misses_nothing_but_its_cluster(built: dict[str, Image], folder: Path) -> None:
+@pytest.mark.parametrize("module", ["functions.promoter", "functions.job_watch"])
+def test_who_asks_the_cluster_misses_nothing_but_it(module: str, built: dict[str, Image], folder: Path) -> None:
     environ = {"PORT": "0", "HEADRACE_STORE": f"file://{MOUNTED}/store", "K_SINK": "http://127.0.0.1:9"}
-    status, said = built["functions"].run("python", "-m", "functions.promoter", folder=folder, environ=environ)
+    status, said = built["functions"].run("python", "-m", module, folder=folder, environ=environ)
     assert status == os.EX_CONFIG, said
     assert "expected a kubeconfig with a current context" in said
 
