@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from functions.promoter import deployment
 from headrace import manifests
@@ -17,32 +12,11 @@ from headrace.check import documents, judge
 from headrace.deploy import plan
 from knative import json_patch
 from tests.manifests import published
+from tests.manifests.kustomized import OVERLAYS, by_label, objects, rendered
 
 Object = dict[str, Any]
-FOLDER = Path(__file__).parents[3] / "deploy" / "kustomize"
-OVERLAYS = ["base", *sorted(f"overlays/{each.name}" for each in (FOLDER / "overlays").iterdir())]
 # Knative takes a claim of a Service only where ops have said so; docs/ops.md tells how.
 ASKS_FOR_A_FEATURE = {"overlays/store-pvc": "kubernetes.podspec-persistent-volume-claim"}
-
-
-@functools.cache
-def rendered(overlay: str) -> str:
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kustomize is part of kubectl, and there is no `kubectl` here")
-    # As users call it: no --load-restrictor.
-    done = subprocess.run([kubectl, "kustomize", str(FOLDER / overlay)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
-    return done.stdout
-
-
-def objects(overlay: str) -> dict[str, Object]:
-    return by_label(yaml.safe_load_all(rendered(overlay)))
-
-
-def by_label(found: Any) -> dict[str, Object]:
-    return {f"{o['kind']} {o['metadata']['name']}": o for o in found}
 
 
 def test_the_base_is_the_rooms_manifests_and_nothing_else() -> None:
