@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -87,6 +88,17 @@ class ControlPlane:
             [str(folder() / "kubectl"), "--kubeconfig", kubeconfig, *words],
             input=input, capture_output=True, text=True, check=False,
         )  # fmt: skip
+
+    def rights(self, namespace: str, account: str) -> dict[str, set[str]]:
+        """What a service account may do in its namespace beyond what every account may: verbs by resource."""
+        everybodys = self._rights(namespace, "nobody-in-particular")
+        return {k: verbs for k, verbs in self._rights(namespace, account).items() if everybodys.get(k) != verbs}
+
+    def _rights(self, namespace: str, account: str) -> dict[str, set[str]]:
+        who = f"--as=system:serviceaccount:{namespace}:{account}"
+        lines = self.kubectl("auth", "can-i", "--list", "--no-headers", who, "-n", namespace).splitlines()
+        found = (re.fullmatch(r"([a-z.]\S*) +\[[^]]*\] +\[[^]]*\] +\[([^]]*)\]", line) for line in lines)
+        return {row[1]: set(row[2].split()) for row in found if row}
 
     def install(self, definitions: Sequence[Object]) -> None:
         """Make the CustomResourceDefinitions known, and wait until each is served."""

@@ -21,11 +21,16 @@ OVERLAYS = ["base", *sorted(f"overlays/{each.name}" for each in (FOLDER / "overl
 @functools.cache
 def rendered(overlay: str) -> str:
     """The YAML of an overlay, named relative to deploy/kustomize."""
+    return build(FOLDER / overlay)
+
+
+def build(folder: Path) -> str:
+    """What `kubectl kustomize` makes of a folder."""
     kubectl = _kubectl()
     if kubectl is None:
         pytest.skip("kustomize is part of kubectl, and there is no `kubectl` here")
     # As users call it: no --load-restrictor.
-    done = subprocess.run([kubectl, "kustomize", str(FOLDER / overlay)], capture_output=True, text=True, check=False)
+    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     return done.stdout
