@@ -9,12 +9,17 @@ ROOMS := eventing functions trainers knative monitoring headrace
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo test check browser promtool setup wheel locks images base-image e2e bad-days bench fuzz conformance clean
+# Where etcd, kube-apiserver and kubectl are, for the tests that talk to a real API server.
+PROGRAMS := $(or $(CLUSTER_BIN),$(HOME)/.cache/headrace/cluster-bin)
+# What says how they are built, with src/kubernetes/go.mod and tools.go; and what makes a whole cluster of this machine's own.
+CLUSTER_KIT ?= ../shared/cluster
+
+.PHONY: demo test check browser promtool apiserver setup wheel locks images base-image e2e bad-days bench fuzz conformance clean
 
 demo: setup ## the loop on real flights, from dropped file to retraining
 	$(BIN)/headrace demo
 
-test: setup browser promtool ## the whole test suite
+test: setup browser promtool apiserver ## the whole test suite
 	$(BIN)/python -m pytest
 
 check: setup ## style, types, walls between the rooms
@@ -38,6 +43,10 @@ promtool: $(VENV)/.installed ## what is scraped is checked by Prometheus' own to
 	  dpkg --fsys-tarfile prometheus_*.deb | tar -x --strip-components=2 ./usr/bin/promtool && \
 	  rm prometheus_*.deb ) 2>/dev/null || \
 	  echo "no promtool here, and no way to fetch it: the metrics' tests will say so"
+
+apiserver: ## etcd and kube-apiserver out of Go modules, once: minutes; Knative's definitions come from modules, too
+	@tests/apiserver/build "$(CLUSTER_KIT)" "$(PROGRAMS)" || \
+	  echo "no API server here, and no way to build one: the tests that want it will say so"
 
 $(UV):
 	$(PYTHON) -m venv $(VENV)
@@ -80,7 +89,6 @@ base-image: ## what the images are FROM, out of Debian's packages, where no regi
 
 # A cluster of this machine's own, by a kit that makes one, with KEEP=1 left running; or any other by its kubeconfig:
 #   make e2e KUBECONFIG=FILE IMAGES=registry.example/headrace:0.1.0 GATEWAY=HOST:PORT
-CLUSTER_KIT ?= ../shared/cluster
 E2E = $(BIN)/python -m tests.e2e $(if $(filter command line,$(origin KUBECONFIG)), \
   --kubeconfig $(KUBECONFIG) --images '$(IMAGES)' --gateway '$(GATEWAY)',--kit $(CLUSTER_KIT)) $(if $(KEEP),--keep)
 

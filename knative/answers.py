@@ -22,6 +22,10 @@ from eventing.errors import HeadraceError, RetryLater
 
 Object = dict[str, Any]
 
+# A server-side apply of a field that no schema names, or of a value of another type, is told as 500 without a reason,
+# though no other try would be taken. Source: kubernetes/apimachinery pkg/util/managedfields, structuredmerge.go.
+_UNTYPED = re.compile(r"failed to create typed patch object")
+
 
 class ClusterError(HeadraceError):
     """The Kubernetes API did not do what was asked."""
@@ -78,7 +82,7 @@ def refusal(what: str, status: int, body: bytes) -> ClusterError:
         return NotFound(f"{what}: {reason}")
     if status == 409:
         return Conflict(f"{what}: {reason}", tuple(_owned(told)))
-    if status == 429 or status >= 500:
+    if status == 429 or (status >= 500 and not _UNTYPED.match(reason)):
         return Unreachable(f"{what}: {reason}")
     return Refused(what, reason, status)
 

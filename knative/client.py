@@ -36,6 +36,8 @@ READ_TIMEOUT_S = 30.0
 WATCH_S = 60.0  # one watch request; shorter than the five minutes after which proxies cut what looks idle
 RECONNECT_S = 1.0  # between a watch that broke and the next
 POD_WAIT_S = 60.0  # from a Job's creation to its pod's first line: scheduling and an image pull
+# Else an API server drops what it does not know without a word, and with it what somebody meant.
+STRICTLY = {"fieldValidation": "Strict"}
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 JOB_LABEL = "batch.kubernetes.io/job-name"
 
@@ -135,7 +137,7 @@ class Cluster:
 
     def create(self, obj: Object) -> Object:
         """The object as created. Raises Conflict where one of that name exists."""
-        return self._json("POST", self._path(obj["kind"], namespace=_namespace(obj)), body=obj)
+        return self._json("POST", self._path(obj["kind"], namespace=_namespace(obj)), STRICTLY, obj)
 
     def apply(self, obj: Object, field_manager: str = "headrace", force: bool = True, dry_run: bool = False) -> Object:
         """The object after a server-side apply: the fields in `obj` are ours, all others stay as they are.
@@ -143,7 +145,7 @@ class Cluster:
         force: takes over fields that another manager set; without it, Conflict names them all. dry_run: judged, with
         webhooks, and answered as it would be, but not written. Unknown fields are refused.
         """
-        query = {"fieldManager": field_manager, "force": str(force).lower(), "fieldValidation": "Strict"}
+        query = {"fieldManager": field_manager, "force": str(force).lower(), **STRICTLY}
         query |= {"dryRun": "All"} if dry_run else {}
         path = self._path(obj["kind"], obj["metadata"]["name"], namespace=_namespace(obj))
         return self._json("PATCH", path, query, obj, "application/apply-patch+yaml")
@@ -153,12 +155,12 @@ class Cluster:
 
         With `metadata.resourceVersion` in the patch: Conflict where the object is no longer the one that was read.
         """
-        return self._json("PATCH", self._path(kind, name), body=merge_patch, content="application/merge-patch+json")
+        return self._json("PATCH", self._path(kind, name), STRICTLY, merge_patch, "application/merge-patch+json")
 
     def replace(self, obj: Object) -> Object:
         """The object as replaced. Raises Conflict where its resourceVersion is not the newest."""
         path = self._path(obj["kind"], obj["metadata"]["name"], namespace=_namespace(obj))
-        return self._json("PUT", path, body=obj)
+        return self._json("PUT", path, STRICTLY, obj)
 
     def delete(self, kind: str, name: str) -> None:
         """The object is asked to go, and with it, in the background, what it owns. Raises NotFound."""

@@ -1,6 +1,7 @@
 """The kinds Headrace reads and writes, and where their objects live: what discovery would say, known beforehand.
 
-Source: the API groups of Kubernetes 1.37 and the CustomResourceDefinitions of Knative Serving and Eventing.
+Source: the API groups of Kubernetes 1.37, the CustomResourceDefinitions of Knative Serving and Eventing and of Kubeflow
+Trainer 2.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ RESOURCES: Mapping[str, Resource] = {
     "Pod": Resource("v1", "pods"),
     "Event": Resource("v1", "events"),
     "Job": Resource("batch/v1", "jobs"),
+    "CronJob": Resource("batch/v1", "cronjobs"),
+    "Deployment": Resource("apps/v1", "deployments"),
     "Role": Resource("rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": Resource("rbac.authorization.k8s.io/v1", "rolebindings"),
     "NetworkPolicy": Resource("networking.k8s.io/v1", "networkpolicies"),
@@ -53,4 +56,6 @@ RESOURCES: Mapping[str, Resource] = {
     "Trigger": Resource("eventing.knative.dev/v1", "triggers"),
     "JobSink": Resource("sinks.knative.dev/v1alpha1", "jobsinks"),
     "ContainerSource": Resource("sources.knative.dev/v1", "containersources"),
+    "TrainJob": Resource("trainer.kubeflow.org/v1alpha1", "trainjobs"),
+    "TrainingRuntime": Resource("trainer.kubeflow.org/v1alpha1", "trainingruntimes"),
 }

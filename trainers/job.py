@@ -1,7 +1,8 @@
 """A training Job: an event in, a package out, the verdict as the exit status.
 
-Started by Knative's JobSink, which puts the event into the file `event` under `$K_EVENT_PATH` and has said 202 already:
-so what became of it is told by events to `$K_SINK` and by the exit status, which the Job's podFailurePolicy reads.
+Started by Knative's JobSink, which puts the event into the file `event` under `$K_EVENT_PATH`, or by
+`functions.trainings`, which puts it into `$HEADRACE_EVENT`. Either has told the sender that all is well: so what became
+of it is told by events to `$K_SINK` and by the exit status, which the Job's podFailurePolicy reads.
 
     0   a package is in the store and model.trained was sent      75  the same event may yet succeed (RetryLater)
     65  it never will (Rejected); an event said why               1   nobody foresaw this; the Job tries again
@@ -63,8 +64,8 @@ class Settings:
     """HEADRACE_STORE: where packages and datasets are, an fsspec URL."""
     sink: str
     """K_SINK: where events go, the broker."""
-    event: Path
-    """K_EVENT_PATH: the folder with the file `event`."""
+    event: str | Path
+    """HEADRACE_EVENT: the event itself, structured JSON; without it K_EVENT_PATH: the folder with the file `event`."""
     pod: str
     """HOSTNAME: the pod, whose log tells of this training."""
     namespace: str
@@ -78,14 +79,16 @@ class Settings:
         return cls(
             store=settings.text(environ, "HEADRACE_STORE", "the store's URL, such as s3://bucket/headrace"),
             sink=settings.text(environ, "K_SINK", "the broker's URL"),
-            event=Path(settings.text(environ, "K_EVENT_PATH", "the folder with the event, as JobSink sets it"))
-            / "event",
+            event=_event(environ),
             pod=settings.text(environ, "HOSTNAME", "the pod's name", default="trainer"),
             namespace=settings.text(environ, "POD_NAMESPACE", "the pod's namespace", default="headrace"),
             max_dataset_bytes=settings.whole_number(
                 environ, "HEADRACE_MAX_DATASET_BYTES", wishes.MAX_DATASET_BYTES, 1, 1 << 40
             ),
         )
+
+    def read_event(self) -> bytes:
+        return self.event.encode() if isinstance(self.event, str) else self.event.read_bytes()
 
     @property
     def job(self) -> str:
@@ -95,6 +98,15 @@ class Settings:
     def log_uri(self) -> str:
         """Where the Kubernetes API gives this pod's log."""
         return f"/api/v1/namespaces/{self.namespace}/pods/{self.pod}/log"
+
+
+def _event(environ: Mapping[str, str]) -> str | Path:
+    if said := environ.get("HEADRACE_EVENT", "").strip():
+        return said
+    folder = settings.text(
+        environ, "K_EVENT_PATH", "the folder with the event, as JobSink sets it, or the event itself in HEADRACE_EVENT"
+    )
+    return Path(folder) / "event"
 
 
 def train(cause: CloudEvent, store: functions_store.Store, voice: Voice, to: Settings, scratch: Path) -> ModelTrained:
@@ -287,7 +299,7 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     signal.signal(signal.SIGTERM, terminated)
     status, started = os.EX_OK, time.monotonic()
     try:
-        cause = binding.from_json(orjson.loads(to.event.read_bytes()))
+        cause = binding.from_json(orjson.loads(to.read_event()))
         log.info("event %s, %s of %s", cause.get_id(), cause.get_type(), cause.get_subject())
         voice = Voice(events, cause, to.job)
         try:
@@ -298,7 +310,7 @@ def run(environ: Mapping[str, str]) -> NoReturn:
         log.error("%s", e)
         status = e.exit_status
     except orjson.JSONDecodeError as e:
-        log.error("%s is not JSON: %s", to.event, e)
+        log.error("the event is not JSON: %s: %.200s", e, to.event)
         status = os.EX_DATAERR
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

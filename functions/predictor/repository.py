@@ -127,9 +127,11 @@ class Repository:
         return {}
 
     def _serving(self, name: str) -> str:
-        """The version that the store says is serving, else its newest. Raises RetryLater where it has none yet."""
+        """The version that the store says is serving, else, where that may be, its newest. Raises RetryLater: none."""
         if (serving := self._store.serving(name)) is not None:
             return serving.version
+        if not self._settings.unpromoted:
+            raise RetryLater(f"no version of {name} was promoted in the store {self._store.url} yet", AWAY_S)
         if versions := self._store.versions(name):
             return max(versions, key=age)
         raise RetryLater(f"{name} is not in the store {self._store.url} yet", AWAY_S)

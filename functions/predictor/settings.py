@@ -17,6 +17,7 @@ from monitoring.predictions import OTHER_NAMES
 MODEL, VERSION, MODELS = "HEADRACE_MODEL", "HEADRACE_MODEL_VERSION", "HEADRACE_MODELS"
 LABELS, CONTROL = "HEADRACE_MODEL_LABELS", "HEADRACE_MODEL_CONTROL"
 METRICS_NAMES = "HEADRACE_METRICS_NAMES"
+UNPROMOTED = "HEADRACE_UNPROMOTED"
 Mode = Literal["auto", "off", "on"]  # of batching
 MODELS_FORM = "NAME or NAME@VERSION, several by commas, e.g. flights,delays@v20261123-224512-1a2b3c"
 LABELS_FORM = "MODEL:LABEL=VERSION, several by commas, e.g. flights:stable=v1,flights:canary=v2"
@@ -83,6 +84,9 @@ class Settings:
     """HEADRACE_MODEL_CONTROL: whether who reaches the port may load and unload models; on with HEADRACE_MODELS, off
     with HEADRACE_MODEL, where the Revision says what is served."""
 
+    unpromoted: bool = True
+    """HEADRACE_UNPROMOTED: whether a model of HEADRACE_MODELS without a version, of which none was promoted yet, is
+    served by its newest; off waits for the first that is."""
     metrics_names: tuple[str, ...] = ()
     """HEADRACE_METRICS_NAMES: whose names for the metrics are shown beside Headrace's: kserve, triton."""
     reply_as: ReplyAs = field(default_factory=ReplyAs)
@@ -121,6 +125,7 @@ class Settings:
             samples_per_s=settings.number(environ, "HEADRACE_PREDICTION_SAMPLES_PER_S", cls.samples_per_s, 0, 10_000),
             cache=_cache(environ),
             labels=_labels(environ, models),
+            unpromoted=settings.switch(environ, UNPROMOTED, default=cls.unpromoted),
             model_control=settings.switch(environ, CONTROL, default=bool(environ.get(MODELS, "").strip())),
         )
 

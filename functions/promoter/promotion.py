@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from cloudevents.core.v1.event import CloudEvent
@@ -21,17 +21,14 @@ from cloudevents.core.v1.event import CloudEvent
 from eventing import contract
 from eventing.contract import ModelPromoted, ModelRejected, ModelRolledBack, ModelTrained
 from eventing.errors import RetryLater
-from functions.promoter import challenge, deployment
+from functions.promoter import challenge, deployment, verdicts
+from functions.promoter.verdicts import NOUNS, Verdict
 from functions.promoter.watch import Watch
 from functions.store import Serving, Store
 from knative import canary, client, follow, rollout
 from knative.canary import Canary, Limits, Observation, Readiness
 from knative.json_patch import Operation
-from monitoring import metrics
 
-Verdict = ModelPromoted | ModelRejected | ModelRolledBack
-
-NOUNS: dict[type[Verdict], str] = {ModelPromoted: "promoted", ModelRejected: "rejected", ModelRolledBack: "rolledback"}
 RETRY_S = 10.0  # after which a delivery that could not be held to its end may come again
 
 log = logging.getLogger(__name__)
@@ -277,21 +274,10 @@ class Promotion:
 
     def _record(self, verdict: Verdict) -> tuple[Verdict, datetime]:
         """The verdict on a version, as the first who came to one wrote it down: told twice it stays the same."""
-        found = self._recorded(verdict.version)
-        if found is not None:
-            return found
-        at = datetime.fromtimestamp(self._means.clock(), UTC)
-        path = _path(verdict.model, verdict.version)
-        self._store.write_json(path, {"type": verdict.TYPE, "at": at.isoformat(), "data": verdict.to_data()})
-        metrics.PROMOTIONS.labels(verdict.model, NOUNS[type(verdict)]).inc()
-        return verdict, at
+        return verdicts.record(self._store, verdict, self._means.clock())
 
     def _recorded(self, version: str | None = None) -> tuple[Verdict, datetime] | None:
-        said = self._store.read_json(_path(self._trained.model, version or self._trained.version))
-        if said is None:
-            return None
-        kinds = {kind.TYPE: kind for kind in NOUNS}
-        return kinds[said["type"]](**said["data"]), datetime.fromisoformat(said["at"])
+        return verdicts.recorded(self._store, self._trained.model, version or self._trained.version)
 
     def _version(self, revision: str | None) -> str | None:
         found = None if revision is None else self._cluster.get("Revision", revision)
@@ -310,7 +296,3 @@ def reply(verdict: Verdict, at: datetime, cause: CloudEvent, source: str) -> Clo
     """The verdict as the event that answers `cause`; its id is the same whenever the verdict is."""
     id = contract.derived_id("promotion", verdict.model, verdict.version, NOUNS[type(verdict)])
     return verdict.to_event(source=source, id=id, time=at, cause=cause)
-
-
-def _path(model: str, version: str) -> str:
-    return f"verdicts/{model}/{version}.json"

@@ -28,6 +28,8 @@ MODULES = {
     "eventing.knative.dev": ("knative.dev/eventing@v0.50.0", "config/core/resources"),
     "sinks.knative.dev": ("knative.dev/eventing@v0.50.0", "config/core/resources"),
     "sources.knative.dev": ("knative.dev/eventing@v0.50.0", "config/core/resources"),
+    "keda.sh": ("github.com/kedacore/keda/v2@v2.21.0", "config/crd/bases"),
+    "trainer.kubeflow.org": ("github.com/kubeflow/trainer/v2@v2.0.0", "manifests/base/crds"),
 }
 DOWNLOAD_S = 180
 
@@ -41,6 +43,14 @@ def faults(obj: Object) -> list[str]:
 
 def group(obj: Object) -> str:
     return str(obj["apiVersion"]).rpartition("/")[0]
+
+
+def definitions(group: str) -> list[Object]:
+    """Every CustomResourceDefinition beside those of `group`, of which it is one: the module's whole folder."""
+    name, folder = MODULES[group]
+    texts = (file.read_text(encoding="utf-8") for file in sorted((module(name) / folder).glob("*.yaml")))
+    found = (each for text in texts for each in yaml.load_all(text, Loader=yaml.CSafeLoader))
+    return [each for each in found if each and each["kind"] == "CustomResourceDefinition"]
 
 
 def properties_at(obj: Object, path: tuple[str | int, ...]) -> set[str] | None:

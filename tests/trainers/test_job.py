@@ -148,6 +148,18 @@ def test_a_dropped_file_becomes_a_package_and_an_event(place: Place) -> None:
     assert place.store.manifest("doors", data["version"]).parameters["target"] == "kind"
 
 
+def test_an_event_in_the_environment_is_learned_from_as_one_in_a_file(place: Place) -> None:
+    arrived = place.drop(mixed())
+    event = arrived.to_event(source="/headrace/eventing/source", id="by-environment", time=place.now)
+    status, log = place.run(arrived, K_EVENT_PATH="", HEADRACE_EVENT=json.dumps(binding.to_json(event)))
+    assert status == 0, log
+    (trained,) = place.sink.of("model.trained")
+    assert trained["causationid"] == "by-environment"
+    status, log = place.run(arrived, K_EVENT_PATH="", HEADRACE_EVENT="{no JSON")
+    assert status == 65
+    assert "{no JSON" in log
+
+
 def test_a_redelivered_event_trains_once_and_is_told_of_again(place: Place) -> None:
     arrived = place.drop(mixed())
     assert place.run(arrived)[0] == 0

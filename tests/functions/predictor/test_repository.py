@@ -91,6 +91,18 @@ def test_without_a_version_the_one_that_serves_is_taken_else_the_newest(tmp_path
     assert house.catalog.ready
 
 
+def test_where_only_what_was_promoted_may_serve_the_first_promotion_is_waited_for(tmp_path: Path) -> None:
+    house = House(tmp_path, Wanted("flights"), unpromoted=False)
+    house.publish(V1)
+    house.publish(V2)
+    starting = house.starting()
+    predictors.until(lambda: "no version of flights was promoted" in house.catalog.reason)
+    assert house.ready() == []
+    house.store.set_serving("flights", Serving(V1, None, "2026-01-01T00:00:00+00:00", "it passed"))
+    predictors.until(lambda: house.ready() == [V1])
+    house.stop(starting)
+
+
 def test_a_model_that_can_never_load_or_is_not_there_yet_stops_no_other(tmp_path: Path) -> None:
     wanted = [Wanted("broken", V1), Wanted("late"), Wanted("unwished"), Wanted("flights"), Wanted("flights", V1)]
     house = House(tmp_path, *wanted)

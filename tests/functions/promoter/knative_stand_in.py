@@ -144,14 +144,14 @@ class Knative:
         version = self._version(revision)
         behaviour = self.behave(version)
         if rest == ["metrics"]:
-            return web.Response(text=_metrics(name, version, behaviour))
+            return web.Response(text=exposition(name, version, behaviour))
         behaviour.requests += 1
         body: Mapping[str, Any] = {"predictions": behaviour.answers} if behaviour.status == 200 else {"error": "no"}
         return web.Response(status=behaviour.status, text=json.dumps(body), content_type="application/json")
 
 
-def _metrics(model: str, version: str, behaviour: Behaviour) -> str:
-    """A revision's counters, ten requests of others for each of the promoter's."""
+def exposition(model: str, version: str, behaviour: Behaviour) -> str:
+    """What a revision's /metrics says: its counters, ten requests of others for each of the promoter's."""
     count = 10 * behaviour.requests
     outcome = "done" if behaviour.status == 200 else "failed"
     bounds = (0.001, 0.002, 0.005, 0.01, 0.1, 1.0, float("inf"))
