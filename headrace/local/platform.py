@@ -134,9 +134,7 @@ class Platform:
         self._stopped = asyncio.Event()
         registry = prometheus_client.CollectorRegistry()
         self.objects = Objects(home / "objects.db")
-        self.processes = Processes(
-            self.objects, home=home, images=settings.images, environment={"KUBECONFIG": str(self.kubeconfig)}
-        )
+        self.processes = Processes(self.objects, home=home, images=settings.images, environment=self._account)
         self.reconciler = Reconciler(self.objects, self.processes, self.addresses)
         kept = settings.request_journal_mib * 2**20
         self.request_journal = RequestJournal(self.objects, home, kept) if kept else None
@@ -217,6 +215,14 @@ class Platform:
             {"error": f"nothing answers at {path}; try /svc/NAMESPACE/NAME/…, /broker/NAMESPACE/NAME, /console"},
             status=404,
         )
+
+    def _account(self, namespace: str) -> dict[str, str]:
+        """What stands for a pod's service account: a kubeconfig whose namespace is the pod's, as in a cluster."""
+        if namespace == config.NAMESPACE:
+            return {"KUBECONFIG": str(self.kubeconfig)}
+        own = self.kubeconfig.with_name(f"kubeconfig-{namespace}")
+        _write_private(own, yaml.safe_dump(self.api.kubeconfig(self.url, self.token, namespace)))
+        return {"KUBECONFIG": str(own)}
 
     async def _newest_events(self, count: int) -> list[dict[str, Any]]:
         return await self.broker.newest(config.NAMESPACE, config.BROKER, count)

@@ -56,8 +56,8 @@ class Host:
     objects: Objects
     home: Path
     images: Images
-    environment: Mapping[str, str]
-    """Set in every container, as a cluster's service account is."""
+    environment: Callable[[str], Mapping[str, str]]
+    """Set in every container of a namespace, as a cluster's service account is."""
     marks: Callable[[str], Mapping[str, str]]
     """Pod uid to the variables by which `headrace.local.pods.orphans` finds its processes."""
     timings: Timings
@@ -191,7 +191,12 @@ class Life:
         if port:
             injected["PORT"] = str(port)
         return container.command_of(
-            self._pod, self._host.objects.get, self._host.images, self.folder, self._host.environment, injected
+            self._pod,
+            self._host.objects.get,
+            self._host.images,
+            self.folder,
+            self._host.environment(self.namespace),
+            injected,
         )
 
     async def _attend(self, running: Child, command: Command) -> int:

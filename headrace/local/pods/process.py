@@ -43,8 +43,8 @@ class Processes:
     """The child processes of one platform.
 
     images: image repository (no tag) to the Python interpreter that stands for it; others get this process's own.
-    environment: variables of every container, below its own. Start it before the reconciler, stop it after: what it
-    finds in the store at start is the past, and what ends while it stops is not to be replaced.
+    environment: variables of every container of a namespace, below its own. Start it before the reconciler, stop it
+    after: what it finds in the store at start is the past, and what ends while it stops is not to be replaced.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Processes:
         *,
         home: Path,
         images: Mapping[str, str] | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Callable[[str], Mapping[str, str]] = lambda namespace: {},
         timings: Timings | None = None,
     ) -> None:
         self._objects = objects
@@ -72,7 +72,7 @@ class Processes:
             objects=objects,
             home=self._home,
             images=container.Images(images or {}),
-            environment=environment or {},
+            environment=environment,
             marks=lambda uid: orphans.marks(self._home, self._run, uid),
             timings=self._timings,
             recorder=Recorder(objects, "kubelet", _now),

@@ -53,10 +53,11 @@ def test_a_container_inherits_nothing_from_the_platform(tmp_path: Path, monkeypa
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the person at the keyboard")
 
     async def main() -> None:
-        async with laptop(tmp_path, environment={"KUBECONFIG": "/k"}) as it:
+        async with laptop(tmp_path, environment=lambda namespace: {"KUBECONFIG": f"/k-{namespace}"}) as it:
             it.objects.create(pod("a", "env", spec={"restartPolicy": "Never"}))
             await eventually(lambda: it.get("Pod", "a")["status"]["phase"] == "Succeeded")
             names = {line.partition("=")[0] for line in it.log("a").splitlines()}
+            assert f"KUBECONFIG=/k-{NAMESPACE}" in it.log("a").splitlines()
             assert "AWS_SECRET_ACCESS_KEY" not in names
             assert {"PATH", "HOME", "LANG", "TMPDIR", "HOSTNAME", "KUBECONFIG"} <= names
 
