@@ -171,7 +171,10 @@ def reachable(url: str, *, what: str = "the store", writing: bool = False) -> It
     except Exception as e:
         if type(e).__module__.partition(".")[0] not in _DRIVERS:
             raise
-        raise RetryLater(f"{what} {url} cannot be reached ({e})", after_s=AWAY_S) from e
+        why = f"cannot be reached ({e})"
+        if type(e).__name__ == "NoCredentialsError":  # botocore's, which need not be installed
+            why = "wants keys, and this process has none; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name some"
+        raise RetryLater(f"{what} {url} {why}", after_s=AWAY_S) from e
 
 
 def names_no_bucket(error: FileNotFoundError) -> bool:

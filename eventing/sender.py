@@ -33,6 +33,9 @@ EXCERPT = 300  # characters of a refusal's body that go into the reason
 
 log = logging.getLogger(__name__)
 
+Carry = Callable[[binding.HTTPMessage], tuple[int, Mapping[str, str], bytes]]
+"""Takes a message to the sink by another way than its URL: status, headers and body of the answer, or RetryLater."""
+
 
 class Asked(RetryLater):
     """The sink itself said after how many seconds it may be asked again (Retry-After)."""
@@ -83,7 +86,8 @@ class Sender:
 
     sink: an http or https URL, as in K_SINK. timeout_s: for connecting. answer_s: for each silence while waiting for
     the answer; None: timeout_s. A Broker on an in-memory channel answers only when every subscriber has, held or tried
-    again as it may be. Raises Misconfigured for a sink that is no such URL.
+    again as it may be. carry: where the sink's URL does not lead there from here; then the times are its own. Raises
+    Misconfigured for a sink that is no such URL.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Sender:
         timeout_s: float = 30.0,
         sleep: Callable[[float], object] = time.sleep,
         answer_s: float | None = None,
+        carry: Carry | None = None,
     ) -> None:
         url = urlsplit(sink)
         if url.scheme not in ("http", "https") or not url.hostname:
@@ -100,6 +105,7 @@ class Sender:
         self._timeout_s = timeout_s
         self._answer_s = timeout_s if answer_s is None else answer_s
         self._sleep = sleep
+        self._carry = carry
         self._connect = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         self._address = (url.hostname, url.port)
         self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
@@ -141,6 +147,8 @@ class Sender:
             connection.close()
 
     def _post(self, message: binding.HTTPMessage) -> CloudEvent | None:
+        if self._carry is not None:
+            return _judged(*self._carry(message))
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         if connection is not None:
@@ -167,10 +175,7 @@ class Sender:
             body = response.read(MAX_REPLY_BYTES + 1)
             headers, whole = dict(response.headers.items()), response.isclosed()
         self._keep(connection, whole)
-        refused = verdict(response.status, headers.get("Retry-After"), body[:EXCERPT].decode(errors="replace").strip())
-        if refused is not None:
-            raise refused
-        return _reply(response.status, headers, body)
+        return _judged(response.status, headers, body)
 
     def _keep(self, connection: http.client.HTTPConnection, whole: bool) -> None:
         """Puts a connection back, unless its answer was not read to the end or the sink closes it."""
@@ -179,6 +184,14 @@ class Sender:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def _judged(status: int, headers: Mapping[str, str], body: bytes) -> CloudEvent | None:
+    """The event that the sink replied with, if any. Raises what its status says of the event."""
+    refused = verdict(status, headers.get("Retry-After"), body[:EXCERPT].decode(errors="replace").strip())
+    if refused is not None:
+        raise refused
+    return _reply(status, headers, body)
 
 
 def _reply(status: int, headers: Mapping[str, str], body: bytes) -> CloudEvent | None:

@@ -7,6 +7,7 @@ commands themselves live in `headrace.commands`, by what they are about.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ import typer
 
 from eventing.errors import HeadraceError, Misconfigured
 from headrace import config, screen
-from headrace.commands import check, deploy, events, models, platform, tune
+from headrace.commands import check, deploy, events, logs, models, platform, tune
 
 app = typer.Typer(
     name="headrace",
@@ -36,11 +37,11 @@ dead_letters = typer.Typer(
     no_args_is_help=True, help="Events that nobody could be brought to take. Example: headrace dead-letters list"
 )
 
-PLACE_OPTIONS = ("--home", "--kubeconfig")
+PLACE_OPTIONS = ("--home", "--kubeconfig", "--context", "--namespace", "-n", "--gateway")
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(platform.up, platform.down, platform.status, platform.url),
     *(models.drop, models.train, models.models, models.predict, models.promote, models.rollback),
-    *(events.send, events.events, events.why, tune.tune, check.check, platform.demo),
+    *(events.send, events.events, events.why, logs.logs, tune.tune, check.check, platform.demo),
     *(deploy.deploy, deploy.undeploy),
 )
 for command in COMMANDS:
@@ -61,12 +62,26 @@ def _settings(
     kubeconfig: Annotated[
         Path | None, typer.Option(envvar="HEADRACE_KUBECONFIG", help="Talk to this cluster instead of the laptop.")
     ] = None,
+    kube_context: Annotated[
+        str | None,
+        typer.Option(
+            "--context", envvar="HEADRACE_CONTEXT", help="Of that kubeconfig, or of kubectl's own: talk to its cluster."
+        ),
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", envvar="HEADRACE_NAMESPACE", help="[default: the context's, or headrace]"),
+    ] = None,
+    gateway: Annotated[
+        str | None,
+        typer.Option(envvar="HEADRACE_GATEWAY", help="Where the cluster's Services answer by Host, http://ADDRESS."),
+    ] = None,
 ) -> None:
-    context.obj = config.Config.from_environment(os.environ, home, kubeconfig)
+    context.obj = config.Config.from_environment(os.environ, home, kubeconfig, kube_context, namespace, gateway)
 
 
 def hoist(words: Sequence[str]) -> list[str]:
-    """The command line with --home and --kubeconfig in front, wherever they were written.
+    """The command line with the options that name the place in front, wherever they were written.
 
     They say where every command acts, so nobody should have to know that they belong before the command's name.
     """
@@ -78,7 +93,7 @@ def hoist(words: Sequence[str]) -> list[str]:
             rest += [word, *left]
         elif word in PLACE_OPTIONS:
             front += [word, *(value for value in [next(left, None)] if value is not None)]
-        elif word.startswith(tuple(f"{option}=" for option in PLACE_OPTIONS)):
+        elif word.startswith(tuple(f"{option}=" for option in PLACE_OPTIONS)) or re.match("-n[^-=]", word):
             front.append(word)
         else:
             rest.append(word)

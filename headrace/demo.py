@@ -48,7 +48,8 @@ class Demo:
         self.port = port
         self.files = home / "months"
         self.environ = {**os.environ, "HEADRACE_HOME": str(home)}
-        self.environ.pop("HEADRACE_KUBECONFIG", None)
+        for elsewhere in ("HEADRACE_KUBECONFIG", "HEADRACE_CONTEXT", "HEADRACE_NAMESPACE", "HEADRACE_GATEWAY"):
+            self.environ.pop(elsewhere, None)
         self.step = 0
 
     def run(self) -> None:
@@ -120,7 +121,7 @@ class Demo:
 
     def _timeline(self, place: Place) -> None:
         self._say("What happened, in order")
-        entries = list(journal.read(place.journal_url))
+        entries = list(place.journal.read())
         for type, run in groupby(
             entries, key=lambda e: (e.type, e.subject) if e.type in why.PREDICTIONS else (e.id, "")
         ):
@@ -174,7 +175,7 @@ class Demo:
     def _await(self, place: Place, type: str, after: int, cause: str | None = None) -> journal.Entry:
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
-            for entry in journal.read(place.journal_url, after=after, type=type):
+            for entry in place.journal.read(after=after, type=type):
                 if cause is None or entry.cause == cause:
                     return entry
             time.sleep(0.2)

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eventing import contract, landing, sender, settings, source
+from eventing import contract, landing, settings, source
 from eventing.errors import HeadraceError
-from headrace import journal
 from headrace.journal import Entry
 from headrace.place import Place
 
@@ -58,15 +57,15 @@ def drop(
         file, dataset, place.store_url, trainer=trainer, target=target, parameters=parameters, max_bytes=limit
     )
     event = source.arrived_event(arrived, datetime.now(UTC))
-    known = next(iter(journal.read(place.journal_url, id=event.get_id(), limit=1)), None)
+    known = next(iter(place.journal.read(id=event.get_id(), limit=1)), None)
     after = last_seq(place)
-    sender.Sender(place.broker_url).send(event, attempts=5)
+    place.broker.send(event, attempts=5)
     return Dropped(arrived, event.get_id(), after, known is not None)
 
 
 def last_seq(place: Place) -> int:
     """The seq of the newest entry of the journal; 0 when it is empty."""
-    return max((e.seq for e in journal.read(place.journal_url, tail=1)), default=0)
+    return max((e.seq for e in place.journal.read(tail=1)), default=0)
 
 
 def is_end(entry: Entry) -> bool:
@@ -85,7 +84,7 @@ def consequences(
     """
     chain = {event_id}
     news = time.monotonic()
-    for entry in journal.follow(place.journal_url, after=after):
+    for entry in place.journal.follow(after=after):
         if entry is not None and entry.id not in chain and (entry.cause in chain or _learned_before(entry, sha256)):
             chain.add(entry.id)
             news = time.monotonic()

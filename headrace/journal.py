@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+import urllib3
 from cloudevents.core.v1.event import CloudEvent
 
 from eventing.errors import HeadraceError
+from knative.client import lines
 
-READ_S = 30.0  # the journal answers from an index; while following, the platform sends an empty line every few seconds
+READ_S = 120.0  # from zero, a pod has to start first; while following, a line comes every few seconds
+TRIES = 20  # to follow on after a break, one after the other
+AGAIN_S = 3.0
+REMEMBERED = 100_000  # entries of a journal that is followed, so that none is told twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Entry:
     event: Mapping[str, Any]
     """The CloudEvent, structured."""
     deliveries: tuple[Mapping[str, Any], ...]
-    """Per Trigger: trigger, state, attempts, code."""
+    """Per Trigger: trigger, state, attempts, code. A cluster's Broker tells nobody: there it is empty."""
 
     @property
     def id(self) -> str:
@@ -58,33 +63,83 @@ class Entry:
         return CloudEvent(attributes, self.event.get("data"))
 
 
-def read(url: str, **query: str | int | None) -> Iterator[Entry]:
-    """The entries that are there, oldest first.
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """How a cluster's journal says where a reader that is cut off may go on."""
 
-    query: after (a seq), tail (the newest so many), type, id, subject, causationid, limit. Raises HeadraceError when
-    the journal does not answer.
+    after: int
+
+
+class Journal:
+    """One place's journal.
+
+    ask: gives the open answer to a GET of a URL, as `headrace.reach.direct` does.
     """
-    return (e for e in _lines(url, query) if e is not None)
+
+    def __init__(self, url: str, ask: Callable[..., Any]) -> None:
+        self.url = url
+        self._ask = ask
+
+    def read(self, **query: str | int | None) -> Iterator[Entry]:
+        """The entries that are there, oldest first.
+
+        query: after (a seq), tail (the newest so many), type, id, subject, causationid, limit. Raises HeadraceError
+        when the journal does not answer.
+        """
+        return (line for line in self._lines(query) if isinstance(line, Entry))
+
+    def follow(self, **query: str | int | None) -> Iterator[Entry | None]:
+        """The entries that are there, then each as it comes, until the reader leaves; None every few seconds of
+        silence.
+
+        A cluster ends a request that lasts, and pods go: then it is asked again from where it said that it was, and
+        what was told already is not told twice. query and errors: as for `read`.
+        """
+        told: dict[tuple[str, int], None] = {}
+        wanted = {**query, "follow": "true"}
+        resume: int | None = None
+        failed = 0
+        while True:
+            try:
+                for line in self._lines(wanted):
+                    failed = 0
+                    if isinstance(line, Resume):
+                        resume = line.after
+                        yield None
+                    elif line is None:
+                        yield None
+                    elif (line.id, line.seq) not in told:
+                        told[line.id, line.seq] = None
+                        if len(told) > REMEMBERED:
+                            del told[next(iter(told))]
+                        yield line
+            except HeadraceError:
+                failed += 1
+                if resume is None or failed > TRIES:
+                    raise
+                time.sleep(AGAIN_S)
+            if resume is None:
+                return
+            wanted = {**wanted, "after": resume, "tail": None}
+
+    def _lines(self, query: Mapping[str, str | int | None]) -> Iterator[Entry | Resume | None]:
+        wanted = {k: v for k, v in query.items() if v is not None}
+        url = f"{self.url}?{urlencode(wanted)}" if wanted else self.url
+        with closing(self._ask(url, read_s=READ_S)) as answer:
+            try:
+                if answer.status >= 300:
+                    said = answer.data[:500].decode(errors="replace")
+                    raise HeadraceError(f"the journal at {self.url} answered {answer.status}: {said}")
+                for line in lines(answer):
+                    yield _line(json.loads(line)) if line.strip() else None
+            except urllib3.exceptions.HTTPError as e:
+                raise HeadraceError(f"the journal at {self.url} broke off: {e}") from e
+            except ValueError as e:
+                raise HeadraceError(f"what answers at {self.url} is no journal: {e}") from e
 
 
-def follow(url: str, **query: str | int | None) -> Iterator[Entry | None]:
-    """The entries that are there, then each as it comes, until the reader leaves; None every few seconds of silence.
-
-    query and errors: as for `read`.
-    """
-    return _lines(url, {**query, "follow": "true"})
-
-
-def _lines(url: str, query: Mapping[str, str | int | None]) -> Iterator[Entry | None]:
-    wanted = {k: v for k, v in query.items() if v is not None}
-    try:
-        with urllib.request.urlopen(f"{url}?{urlencode(wanted)}", timeout=READ_S) as answer:
-            for line in answer:
-                yield entry(json.loads(line)) if line.strip() else None
-    except urllib.error.HTTPError as e:
-        raise HeadraceError(f"the journal at {url} answered {e.code}: {e.read(500).decode(errors='replace')}") from e
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as e:
-        raise HeadraceError(f"the journal at {url} does not answer: {e}") from e
+def _line(value: dict[str, Any]) -> Entry | Resume:
+    return Resume(int(value["resume"])) if "resume" in value else entry(value)
 
 
 def entry(line: dict[str, Any]) -> Entry:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import http.client
 import json
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import urllib3
 
 from eventing.errors import HeadraceError, Misconfigured, Rejected
 from headrace.place import Place
@@ -48,13 +48,11 @@ def read_rows(where: str) -> list[Row]:
 
 def predict(place: Place, model: str, rows: list[Row]) -> list[dict[str, Any]]:
     """One answer per row, in their order: the model's outputs by name. Raises HeadraceError with the server's words."""
-    if model not in (served := place.store.models()):
-        raise HeadraceError(f"there is no model {model!r}; there are: {', '.join(served) or 'none yet'}")
     url = f"{place.url(model)}/v1/models/{model}:predict"
     answers: list[dict[str, Any]] = []
     for begin in range(0, len(rows), CHUNK):
         body = json.dumps({"instances": rows[begin : begin + CHUNK]}).encode()
-        for prediction in _post(url, body)["predictions"]:
+        for prediction in _ask(place, url, body)["predictions"]:
             answers.append(prediction if isinstance(prediction, dict) else {"prediction": prediction})
     return answers
 
@@ -67,27 +65,26 @@ def columns_only(rows: list[Row], inputs: Collection[str]) -> tuple[list[Row], l
 
 
 def inputs(place: Place, model: str) -> tuple[str, ...]:
-    """The names of the inputs of the version that serves; empty where the store does not say."""
-    serving = place.store.serving(model)
-    if serving is None:
-        return ()
-    return tuple(spec.name for spec in place.store.manifest(model, serving.version).signature.inputs)
+    """The names of the inputs, as the model that serves tells them: who asks it need not reach the store."""
+    told = _ask(place, f"{place.url(model)}/v2/models/{model}")
+    return tuple(str(spec["name"]) for spec in told.get("inputs") or ())
 
 
-def _post(url: str, body: bytes) -> dict[str, Any]:
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
-            return dict(json.load(answer))
-    except urllib.error.HTTPError as e:
-        said = e.read().decode(errors="replace")
+def _ask(place: Place, url: str, body: bytes | None = None) -> dict[str, Any]:
+    method, headers = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
+    with closing(place.reach.open(url, method, headers, body, read_s=ANSWER_S)) as answer:
         try:
-            said = json.loads(said)["error"]
-        except (ValueError, KeyError, TypeError):
-            said = said[:300]
-        raise HeadraceError(f"{url} answered {e.code}: {said}") from e
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
-        raise HeadraceError(f"{url} does not answer: {e}") from e
+            said = answer.data
+        except urllib3.exceptions.HTTPError as e:
+            raise HeadraceError(f"{url}: the answer broke off: {e}") from e
+    try:
+        told = json.loads(said)
+        if answer.status < 300:
+            return dict(told)
+        reason = told["error"]
+    except (ValueError, KeyError, TypeError):
+        reason = said[:300].decode(errors="replace")
+    raise HeadraceError(f"{url} answered {answer.status}: {reason}")
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,12 @@ def say(text: str) -> None:
     out.print(escape(text))
 
 
+def line(text: str) -> None:
+    """A line of somebody else's, as it is, seen at once."""
+    out.file.write(text + "\n")
+    out.file.flush()
+
+
 def note(text: str) -> None:
     """To stderr: what is worth knowing but is not the result."""
     err.print(escape(text), style="dim")

@@ -33,10 +33,13 @@ def promote(place: Place, model: str, version: str | None) -> str:
     _existing(place, model, version)
     service = place.service(model)
     before = _serving(place, model, service)
-    if before == version and rollout.canary_of(service) is None:
+    known = place.store.serving(model)
+    told = known is not None and known.version == version
+    if before == version and told and rollout.canary_of(service) is None:
         return f"{model} {version} serves already"
     _patch(place, model, lambda service: rollout.promotion_patch(service, version))
     revision = _until_ready(place, model, version)
+    before = None if before == version else before
     place.store.set_serving(model, Serving(version, before, _now(), "promoted by hand"))
     _tell(place, contract.ModelPromoted(model, version, "promoted by hand", before, revision=revision))
     return f"{model} {version} serves through {revision}; before: {before or 'none'}"
@@ -119,7 +122,7 @@ def _until_ready(place: Place, model: str, version: str) -> str:
             service = place.service(model)
             state = rollout.readiness(service)
             revision = rollout.serving_revision(service)
-            if state.status == "False":
+            if state.status == "False" and not _waits(place, service):
                 raise HeadraceError(f"{model} {version} does not become ready: {state.reason}; what served goes on")
             if state.status == "True" and revision is not None:
                 return revision
@@ -127,9 +130,16 @@ def _until_ready(place: Place, model: str, version: str) -> str:
     raise HeadraceError(f"{model} {version} was not ready within {READY_S:.0f} s; see `headrace status`")
 
 
+def _waits(place: Place, service: Object) -> bool:
+    """Whether the newest Revision may yet be ready: of one that waits for a node the Service says that it failed."""
+    name = rollout.newest_revision(service)
+    revision = place.cluster.get("Revision", name) if name else None
+    return revision is not None and rollout.readiness(revision).status != "False"
+
+
 def _tell(place: Place, fact: contract.Data) -> None:
     event = sender.stamp(fact, SOURCE, id=f"by-hand-{uuid.uuid4().hex[:12]}")
-    sender.Sender(place.broker_url).send(event, attempts=3)
+    place.broker.send(event, attempts=8)  # 25 s: the Service has moved, and the fact must be told
 
 
 def _now() -> str:

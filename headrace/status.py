@@ -7,12 +7,15 @@ Of a revision's pods a cluster tells how many; why there are so many only its au
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from headrace import pods
 from headrace.place import Place
-from knative.client import Cluster, Refused
+from knative.client import Cluster, NotFound, Refused
 
+ENDED = ("Complete", "Failed")
+FORBIDDEN = 403
 CONDITIONED = ("Service", "Broker", "Trigger", "JobSink", "ContainerSource")
 
 
@@ -70,11 +73,13 @@ class Report:
     parts: tuple[Part, ...]
     scales: tuple[Scale, ...]
     jobs: tuple[JobState, ...]
+    notes: tuple[str, ...] = ()
+    """What could not be looked at, and why."""
 
     @property
     def healthy(self) -> bool:
-        """Every part is Ready. A failed Job is a result, not a fault of the platform."""
-        return all(p.ready == "True" for p in self.parts)
+        """There are parts, and each is Ready. A failed Job is a result, not a fault of the platform."""
+        return bool(self.parts) and all(p.ready == "True" for p in self.parts)
 
     def to_json(self) -> dict[str, Any]:
         return {"healthy": self.healthy, **asdict(self)}
@@ -82,13 +87,35 @@ class Report:
 
 def report(place: Place) -> Report:
     """The state of the place. Raises HeadraceError when its API does not answer."""
-    cluster = place.cluster
-    parts = tuple(part(o) for kind in CONDITIONED for o in cluster.list(kind))
-    shares = dict(_shares(cluster.list("Service")))
-    autoscalers = cluster.list("PodAutoscaler")
+    cluster, notes = place.cluster, dict[str, None]()
+
+    def listed(kind: str) -> list[dict[str, Any]]:
+        """All of a kind; of what this cluster does not have, or not for us, a note says so instead."""
+        try:
+            return cluster.list(kind)
+        except NotFound:
+            notes[f"the cluster does not know {kind}"] = None
+        except Refused as e:
+            if e.status != FORBIDDEN:
+                raise
+            notes[f"{kind}s are not shown: {e.reason}"] = None
+        return []
+
+    conditioned = {kind: listed(kind) for kind in CONDITIONED}
+    parts = tuple(part(o) for found in conditioned.values() for o in found)
+    if not parts:
+        notes[f"nothing of Headrace's is in namespace {cluster.namespace} of {cluster.server}"] = None
+    shares = dict(_shares(conditioned["Service"]))
+    autoscalers = listed("PodAutoscaler")
     decisions = _decisions(cluster, [o["metadata"]["name"] for o in autoscalers])
     scales = tuple(scale(o, shares.get(o["metadata"]["name"], 0), decisions) for o in autoscalers)
-    return Report(parts, scales, tuple(job(o) for o in cluster.list("Job")))
+    jobs = tuple(job(o) for o in listed("Job"))
+    unfinished = {found.name for found in jobs if found.state not in ENDED}
+    told = pods.of_jobs(unfinished, listed("Pod"), listed("Event")) if unfinished else {}
+    jobs = tuple(
+        replace(found, state="Waiting", reason=told[found.name]) if told.get(found.name) else found for found in jobs
+    )
+    return Report(parts, scales, jobs, tuple(notes))
 
 
 def condition(o: dict[str, Any], type: str) -> dict[str, Any]:
@@ -152,7 +179,7 @@ def scale(o: dict[str, Any], traffic: int, decisions: Mapping[str, Mapping[str, 
 
 def job(o: dict[str, Any]) -> JobState:
     """A Job by what it ended with, or whether it runs."""
-    for type in ("Complete", "Failed"):
+    for type in ENDED:
         found = condition(o, type)
         if found.get("status") == "True":
             return JobState(o["metadata"]["name"], type, found.get("message") or found.get("reason") or "")

@@ -83,6 +83,15 @@ def refusal(what: str, status: int, body: bytes) -> ClusterError:
     return Refused(what, reason, status)
 
 
+def is_status(body: bytes) -> bool:
+    """Whether an answer's body is the API server's own word, and not that of a place behind it."""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(told, dict) and told.get("kind") == "Status" and told.get("apiVersion") == "v1"
+
+
 def _owned(status: Object) -> Iterator[OwnedField]:
     """The fields that a refused server-side apply would have taken from other managers."""
     for cause in (status.get("details") or {}).get("causes") or ():

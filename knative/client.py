@@ -21,7 +21,9 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 import urllib3
 
 from eventing.errors import Misconfigured
+from knative import answers
 from knative.answers import ClusterError, Conflict, NotFound, OwnedField, Refused, Unreachable, refusal
+from knative.inside import Inside
 from knative.resources import RESOURCES, Resource
 
 __all__ = ["Cluster", "ClusterError", "Conflict", "NotFound", "Object", "OwnedField", "Refused", "Unreachable"]
@@ -64,13 +66,17 @@ class Cluster:
 
     @classmethod
     def connect(
-        cls, kubeconfig: str | None = None, namespace: str | None = None, context: str | None = None
+        cls,
+        kubeconfig: str | None = None,
+        namespace: str | None = None,
+        context: str | None = None,
+        default_namespace: str = "default",
     ) -> Cluster:
         """The cluster that `kubeconfig` names; no call is made yet.
 
         kubeconfig: a path, or several separated by `:` as in KUBECONFIG; None: the pod's service account where there is
         one, else kubectl's own default. context: one of the kubeconfig's, None: its current one. namespace: None takes
-        the context's, or the pod's. Raises Misconfigured.
+        the context's, or the pod's; default_namespace is for a context that names none. Raises Misconfigured.
         """
         # Here, not above: it takes over a second, which a command that talks to no cluster should not pay.
         import yaml
@@ -83,11 +89,12 @@ class Cluster:
                 config.load_incluster_config(configuration)
                 own = (SERVICE_ACCOUNT / "namespace").read_text().strip()
             else:
+                if context is not None and (others := _contexts(kubeconfig)[0]) and context not in others:
+                    raise config.ConfigException(f"it has {', '.join(others)}")
                 config.load_kube_config(kubeconfig, context, configuration, persist_config=False)
                 if namespace is None:
-                    contexts, current = config.list_kube_config_contexts(kubeconfig)
-                    chosen = next(c for c in contexts if c["name"] == context) if context else current
-                    own = chosen["context"].get("namespace", "default")
+                    contexts, current = _contexts(kubeconfig)
+                    own = contexts.get(context or current) or default_namespace
         except (config.ConfigException, yaml.YAMLError, OSError, ValueError) as e:
             seen = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
             wanted = f"context {context!r}" if context else "a current context"
@@ -221,6 +228,52 @@ class Cluster:
                     raise
                 version = None  # the same 410, told before the stream began
 
+    def through(
+        self,
+        place: Inside,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        read_s: float | None = READ_TIMEOUT_S,
+    ) -> urllib3.BaseHTTPResponse:
+        """What answers at `place`, asked through the API server; whatever its status, its body is not read yet.
+
+        Asks with the kubeconfig's credentials, which the API server keeps to itself. Raises Refused without the right
+        to do so, NotFound where there is no such Service, Unreachable where nothing answers behind it.
+        """
+        sent = dict(headers)
+        self._api.update_params_for_auth(sent, [], ["BearerToken"], place.proxy_path, method, None)
+        what = f"{method} {place.proxy_path}"
+        try:
+            response: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
+                method,
+                self.server + place.proxy_path,
+                body=body,
+                headers=sent,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_s),
+                preload_content=False,
+                redirect=False,
+            )
+            if response.status >= 300 and "json" in response.headers.get("Content-Type", ""):
+                # Its own answers are Status objects; what the place itself said is handed on as it is.
+                said = response.data
+                if answers.is_status(said):
+                    raise refusal(what, response.status, said)
+        except urllib3.exceptions.HTTPError as e:
+            raise Unreachable(f"{what}: no answer from {self.server}: {e}") from e
+        return response
+
+    def pod_logs(self, pod: str, container: str | None = None, follow: bool = False) -> Iterator[str]:
+        """The lines that a pod's container wrote, without their line ends; with `follow` until it ends.
+
+        container: None where the pod has one alone. Raises NotFound, Refused while it has not begun.
+        """
+        query = {"follow": "true"} if follow else {}
+        query |= {"container": container} if container else {}
+        path = self._path("Pod", pod, subresource="log")
+        with closing(self._open("GET", path, query, read_s=None if follow else READ_TIMEOUT_S)) as response:
+            yield from lines(response)
+
     def logs(self, job: str, follow: bool = False) -> Iterator[str]:
         """The lines that the newest pod of Job `job` wrote, without their line ends; with `follow` until it ends.
 
@@ -233,10 +286,7 @@ class Cluster:
                 if not pods:
                     raise NotFound(f"Job {job} has no pod")
                 newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
-                path = self._path("Pod", newest["metadata"]["name"], subresource="log")
-                query = {"follow": "true"} if follow else {}
-                with closing(self._open("GET", path, query, read_s=None if follow else READ_TIMEOUT_S)) as response:
-                    yield from _lines(response)
+                yield from self.pod_logs(newest["metadata"]["name"], follow=follow)
                 return
             except (NotFound, Refused):
                 # A pod whose container is not created yet is answered 400.
@@ -252,7 +302,7 @@ class Cluster:
         query |= {"timeoutSeconds": str(int(timeout_s)), **_selector(labels)}
         # The server ends it; the margin is for one that died without a word.
         with closing(self._open("GET", self._path(kind), query, read_s=timeout_s + READ_TIMEOUT_S)) as response:
-            for line in _lines(response):
+            for line in lines(response):
                 if line:
                     change = json.loads(line)
                     yield str(change["type"]), change["object"]
@@ -308,6 +358,17 @@ class Cluster:
         return _resource(kind).path(namespace or self.namespace, name, subresource)
 
 
+def _contexts(kubeconfig: str | None) -> tuple[Mapping[str, str | None], str]:
+    """The namespaces of a kubeconfig's contexts by their names, and the current one's name, "" where it has none."""
+    from kubernetes.config import kube_config
+
+    merged = kube_config.KubeConfigMerger(kubeconfig or kube_config.KUBE_CONFIG_DEFAULT_LOCATION).config
+    if merged is None:
+        return {}, ""
+    named = {str(c["name"]): c["context"].safe_get("namespace") for c in merged.safe_get("contexts") or ()}
+    return named, str(merged.safe_get("current-context") or "")
+
+
 def _resource(kind: str) -> Resource:
     resource = RESOURCES.get(kind)
     if resource is None:
@@ -341,7 +402,7 @@ def _differences(known: dict[str, Object], items: list[Object], name: str | None
             yield change, item
 
 
-def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[str]:
+def lines(response: urllib3.BaseHTTPResponse) -> Iterator[str]:
     """A body's lines as they come. Raises Unreachable where the connection breaks."""
     rest = b""
     try:

@@ -77,6 +77,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_a_headrace_command_is_one_that_the_command_line_takes(command: Command) -> None:
     """Parsed by the command line's own parser: the command, its options, the number of its arguments."""
     here, words = ROOT, cli.hoist(command.words[1:])
+    while words and words[0] in cli.PLACE_OPTIONS:
+        words = words[2:]
     while subcommands := _subcommands(here):
         name = words.pop(0)
         assert name in subcommands, f"there is no command {name}"

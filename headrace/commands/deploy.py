@@ -9,20 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace import config, manifests, screen
+from headrace import manifests, screen
 from headrace.commands import options
 from headrace.deploy import deployment, plan, undeployment
 from headrace.deploy import drop as drops
 from headrace.deploy.difference import Change, Difference
 from headrace.screen import Output
-from knative.client import Cluster
 
-Context = Annotated[
-    str | None, typer.Option("--context", envvar="HEADRACE_CONTEXT", help="Of the kubeconfig; else its current one.")
-]
-Namespace = Annotated[
-    str, typer.Option("--namespace", "-n", envvar="HEADRACE_NAMESPACE", help="Where everything of Headrace lives.")
-]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", envvar="HEADRACE_DRY_RUN", help="Ask the cluster what would be, change nothing.")
 ]
@@ -37,8 +30,6 @@ Timeout = Annotated[
 
 def deploy(
     context: typer.Context,
-    kube_context: Context = None,
-    namespace: Namespace = config.NAMESPACE,
     image: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,13 +81,16 @@ def deploy(
 ) -> None:
     """Apply the manifests to the cluster of the current kubeconfig, and wait until all is Ready.
 
+    Which cluster and namespace: --kubeconfig, --context, --namespace.
+
     By server-side apply: what others have set is never overwritten, a conflict is told. Exit status 1 when something is
     wrong, with its cause.
 
     Example: headrace deploy --store s3://models --dry-run
     """
+    cluster = options.cluster(context)
     wishes = plan.Wishes(
-        namespace=namespace,
+        namespace=cluster.namespace,
         store=store,
         image=_for_all(image),
         images=options.pairs("--image", [ref for ref in image or () if _is_named(ref)]),
@@ -104,7 +98,6 @@ def deploy(
         broker_class=broker_class,
         values=options.pairs("--set", value),
     )
-    cluster = _cluster(context, kube_context, namespace)
     how = deployment.Options(dry_run=dry_run, force_conflicts=force_conflicts, timeout_s=timeout)
     if store is None:
         # A deployment that says nothing of the store must not turn from the one that has the models.
@@ -115,7 +108,7 @@ def deploy(
         if drop == drops.NONE and not (dry_run or report.causes):
             deployment.remove(cluster, "ContainerSource", drops.SOURCE)  # of an earlier deploy
     if output is Output.json:
-        head = {"server": cluster.server, "namespace": namespace, "dry_run": dry_run}
+        head = {"server": cluster.server, "namespace": cluster.namespace, "dry_run": dry_run}
         screen.json_line({**head, **dataclasses.asdict(report), "healthy": not report.causes})
     else:
         _show(report, dry_run)
@@ -125,8 +118,6 @@ def deploy(
 
 def undeploy(
     context: typer.Context,
-    kube_context: Context = None,
-    namespace: Namespace = config.NAMESPACE,
     dry_run: DryRun = False,
     timeout: Timeout = 120.0,
     output: options.Json = Output.text,
@@ -137,11 +128,11 @@ def undeploy(
 
     Example: headrace undeploy --dry-run
     """
-    cluster = _cluster(context, kube_context, namespace)
+    cluster = options.cluster(context)
     with _progress() as tell:
         report = undeployment.undeploy(cluster, dry_run, timeout, tell)
     if output is Output.json:
-        head = {"server": cluster.server, "namespace": namespace, "dry_run": dry_run}
+        head = {"server": cluster.server, "namespace": cluster.namespace, "dry_run": dry_run}
         screen.json_line({**head, **dataclasses.asdict(report)})
     else:
         for name in report.removed:
@@ -149,7 +140,7 @@ def undeploy(
         for name in report.kept:
             screen.say(f"kept      {name}")
         if not (report.removed or report.kept or report.causes):
-            screen.say(f"nothing of Headrace's is in namespace {namespace}")
+            screen.say(f"nothing of Headrace's is in namespace {cluster.namespace}")
     if report.causes:
         raise deployment.NotDeployed(report.causes)
 
@@ -166,11 +157,6 @@ def _for_all(images: list[str] | None) -> str | None:
             "give one image for all, or predictor=REF, functions=REF and trainers=REF", param_hint="--image"
         )
     return alone[0] if alone else None
-
-
-def _cluster(context: typer.Context, kube_context: str | None, namespace: str) -> Cluster:
-    named = context.obj.kubeconfig
-    return Cluster.connect(str(named) if named else None, namespace, kube_context)
 
 
 @contextmanager

@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from eventing import sender
 from eventing.errors import HeadraceError
 from headrace import events as of_events
-from headrace import journal, screen
+from headrace import screen
 from headrace import why as of_why
 from headrace.commands import options
 from headrace.screen import Output
+
+ATTEMPTS = 5  # 3 s in all: a cluster's Broker is away while its channel moves to another node
 
 
 def send(
@@ -33,7 +34,7 @@ def send(
     except OSError as e:
         raise typer.BadParameter(f"{event}: {e.strerror}") from e
     parsed = of_events.parse(text)
-    sender.Sender(options.place(context).broker_url).send(parsed)
+    options.place(context).broker.send(parsed, attempts=ATTEMPTS)
     screen.say(parsed.get_id())
 
 
@@ -49,8 +50,8 @@ def events(
 
     Example: headrace events --type model.promoted
     """
-    url = options.place(context).journal_url
-    for entry in journal.follow(url) if follow else journal.read(url):
+    journal = options.place(context).journal
+    for entry in journal.follow() if follow else journal.read():
         if entry is None or (type is not None and type not in entry.type):
             continue
         if output is Output.json:
@@ -70,7 +71,7 @@ def why(
 
     Example: headrace why 3fa9c1d2
     """
-    chain = of_why.explain(list(journal.read(options.place(context).journal_url)), id)
+    chain = of_why.explain(list(options.place(context).journal.read()), id)
     if chain is None:
         raise HeadraceError(f"no event of the journal is or names {id!r}; `headrace events` lists them")
     if output is Output.json:
@@ -115,9 +116,8 @@ def replay_dead(
     """
     here = options.place(context)
     letters = [of_events.dead_letter(here.store, i) for i in ids] if ids else of_events.dead_letters(here.store)
-    broker = sender.Sender(here.broker_url)
     for letter in letters:
-        broker.send(letter.cloud_event())
+        here.broker.send(letter.cloud_event(), attempts=ATTEMPTS)
         here.store.delete(letter.path)  # after the 202: twice is harmless, never is not
         screen.say(letter.id)
 

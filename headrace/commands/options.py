@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from headrace import config
 from headrace.place import Place
 from headrace.screen import Output
+from knative.client import Cluster
 from knative.literals import SECOND, parse_duration
 
 Json = Annotated[Output, typer.Option("-o", "--output", envvar="HEADRACE_OUTPUT", help="text, or json for programs.")]
@@ -17,6 +19,13 @@ Json = Annotated[Output, typer.Option("-o", "--output", envvar="HEADRACE_OUTPUT"
 def place(context: typer.Context) -> Place:
     """The place the command acts on."""
     return Place.of(context.obj)
+
+
+def cluster(context: typer.Context) -> Cluster:
+    """The cluster that deploy and undeploy act on: the named one, else kubectl's own, never the laptop's unasked."""
+    settings: config.Config = context.obj
+    named = str(settings.kubeconfig) if settings.kubeconfig else None
+    return Cluster.connect(named, settings.namespace, settings.context, config.NAMESPACE)
 
 
 def pairs(option: str, texts: list[str] | None) -> dict[str, str]:

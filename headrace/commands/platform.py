@@ -12,6 +12,7 @@ import typer
 from headrace import config, daemon, screen
 from headrace import status as of_status
 from headrace.commands import options
+from headrace.place import NotHere
 from headrace.screen import Output
 
 SCALE_COLUMNS = (
@@ -99,12 +100,23 @@ def status(context: typer.Context, output: options.Json = Output.text) -> None:
 def url(
     context: typer.Context,
     what: Annotated[str, typer.Argument(help="A Service's name, or broker, jobsink/NAME, console, api.")],
+    output: options.Json = Output.text,
 ) -> None:
     """Print one URL, for scripts.
 
+    Where it does not answer from here it is not printed, but what is needed. JSON has both.
+
     Example: curl "$(headrace url flights)/v2/models/flights"
     """
-    screen.say(options.place(context).url(what))
+    here = options.place(context)
+    found = here.url(what)
+    needed = None if what in ("api", "console") else here.reach.explain(found)
+    if output is Output.json:
+        screen.json_line({"url": found, "needed": needed})
+    elif needed is not None:
+        raise NotHere(f"{what} is {found}; {needed}")
+    else:
+        screen.say(found)
 
 
 def demo(
@@ -132,6 +144,8 @@ def _show(report: of_status.Report) -> None:
     if report.jobs:
         screen.say("")
         screen.table(["JOB", "STATE", "REASON"], [[j.name, j.state, j.reason] for j in report.jobs])
+    for note in report.notes:
+        screen.note(note)
 
 
 def _scale(scale: of_status.Scale) -> list[object]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from eventing.errors import HeadraceError
-from headrace import config, status
+from headrace import config, pods, status
 from headrace.deploy import causes, difference, ownership
 from headrace.deploy.causes import Cause
 from headrace.deploy.difference import Difference
@@ -238,24 +238,8 @@ def _told(cluster: Cluster) -> dict[str, list[str]]:
         service, source = labels.get("serving.knative.dev/service"), labels.get("sources.knative.dev/containerSource")
         name = f"Service {service}" if service else f"ContainerSource {source}" if source else None
         if name:
-            found.setdefault(name, []).extend(_said_by(pod))
+            found.setdefault(name, []).extend(pods.said_by(pod))
     return found
-
-
-def _said_by(pod: Object) -> Iterator[str]:
-    """Why a pod does not run, in the words of the scheduler and the kubelet."""
-    told = pod.get("status") or {}
-    for condition in told.get("conditions") or ():
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            yield f"{condition.get('reason', '')}: {condition.get('message', '')}"
-    for container in (*(told.get("initContainerStatuses") or ()), *(told.get("containerStatuses") or ())):
-        # With its policy FallbackToLogsOnError, Knative's default, the message is the end of the log: what it died of.
-        ended = (container.get("lastState") or {}).get("terminated") or {}
-        if ended.get("message"):
-            yield f"ExitCode{ended.get('exitCode', '?')}: {ended['message'].strip()}"
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            yield f"{waiting['reason']}: {waiting.get('message', '')}"
 
 
 def _notes(cluster: Cluster, objects: Sequence[Object], ready: Mapping[str, bool]) -> Iterator[str]:

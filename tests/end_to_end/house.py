@@ -29,7 +29,7 @@ from eventing.contract import (
     PredictionRequested,
     TrainingFailed,
 )
-from headrace import journal
+from headrace import journal, reach
 from headrace.journal import Entry
 
 T = TypeVar("T")
@@ -175,7 +175,7 @@ class House:
     ) -> list[Entry]:
         """The journal's entries, oldest first."""
         wanted = {"type": type, "subject": subject, "id": id, "causationid": causationid}
-        return [*journal.read(f"{self.url}/journal/headrace/default", **wanted)]
+        return [*journal.Journal(f"{self.url}/journal/headrace/default", reach.direct).read(**wanted)]
 
     def follows(self, event_id: str) -> list[Entry]:
         """Everything that follows from an event, oldest first."""

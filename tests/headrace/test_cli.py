@@ -83,7 +83,8 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 def test_the_commands_are_those_of_the_contract() -> None:
     contract = (
-        "up down status url drop train models predict send events why promote rollback tune check demo deploy undeploy"
+        "up down status url drop train models predict send events why logs promote rollback tune check demo deploy "
+        "undeploy"
     )
     letters = {("dead-letters", name) for name in ("list", "show", "replay")}
     assert set(COMMANDS) == {(name,) for name in contract.split()} | letters

@@ -6,6 +6,12 @@ def test_where_to_act_may_be_said_after_the_command() -> None:
     assert hoist(["url", "x", "--kubeconfig=/k"]) == ["--kubeconfig=/k", "url", "x"]
 
 
+def test_context_and_namespace_are_of_every_command_alike() -> None:
+    assert hoist(["status", "-n", "shop", "--context", "c"]) == ["-n", "shop", "--context", "c", "status"]
+    assert hoist(["deploy", "-nshop", "--namespace=shop"]) == ["-nshop", "--namespace=shop", "deploy"]
+    assert hoist(["url", "x", "--gateway", "http://g"]) == ["--gateway", "http://g", "url", "x"]
+
+
 def test_what_follows_two_dashes_is_left_alone() -> None:
     assert hoist(["drop", "--", "--home", "x.csv"]) == ["drop", "--", "--home", "x.csv"]
 

@@ -1,0 +1,38 @@
+"""What a training or a model wrote: the log of the pod that a name means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eventing.errors import HeadraceError
+from headrace import pods
+from headrace.place import Place
+
+
+def lines(place: Place, name: str, follow: bool) -> Iterator[str]:
+    """The lines of a Job, of a Service's newest pod, or of the last training of a model that does not serve yet.
+
+    Raises HeadraceError naming what there is.
+    """
+    cluster = place.cluster
+    job = name.removeprefix("job/")
+    if cluster.get("Job", job) is not None:
+        return cluster.logs(job, follow)
+    if cluster.get("Service", name) is not None:
+        pod = pods.newest(cluster.list("Pod", {pods.SERVICE_LABEL: name}))
+        if pod is None:
+            raise HeadraceError(f"Service {name} is at zero: it has no pod, and no log; a request brings one")
+        return cluster.pod_logs(pod["metadata"]["name"], pods.container(pod), follow)
+    training = _last_training(place, name)
+    if training is not None and cluster.get("Job", training) is not None:
+        return cluster.logs(training, follow)
+    jobs = ", ".join(sorted(o["metadata"]["name"] for o in cluster.list("Job"))) or "none"
+    services = ", ".join(sorted(o["metadata"]["name"] for o in cluster.list("Service"))) or "none"
+    gone = f"; its last training, Job {training}, is gone" if training else ""
+    raise HeadraceError(f"there is no Job or Service {name!r} here{gone}; Jobs: {jobs}; Services: {services}")
+
+
+def _last_training(place: Place, model: str) -> str | None:
+    """The Job that the newest event about the model names."""
+    found = [e.data.get("job") for e in place.journal.read(subject=model) if e.data.get("job")]
+    return str(found[-1]) if found else None
