@@ -33,7 +33,7 @@ MAX_BYTES = 64 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 MAX_NAME = 40  # a Knative Service's; tags, revisions and Triggers add up to 20 characters, and a DNS label holds 63
 # A model's Service cannot be called so.
-RESERVED = frozenset({"promoter", "drift-watch", "job-watch", "dead-letters", "default", "headrace"})
+RESERVED = frozenset({"promoter", "drift-watch", "job-watch", "dead-letters", "journal", "default", "headrace"})
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _TRAINER = re.compile(r"[a-z][a-z0-9_]{0,39}")

@@ -14,6 +14,7 @@ Object = dict[str, Any]
 
 ROOMS = ("knative", "functions", "trainers", "eventing")
 TEMPLATES = frozenset({"predictor.yaml", "predictor-grpc.yaml"})  # named after a model, never applied as they are
+CLUSTER_ONLY = frozenset({"journal.yaml"})  # a laptop's platform has what these bring, of its own
 # A Trigger is not Ready before its Broker and its subscriber are; a pod that starts reads ConfigMap and account, and is
 # walled in from its first packet on.
 ORDER = (
@@ -22,9 +23,13 @@ ORDER = (
 )  # fmt: skip
 
 
-def read() -> list[Object]:
-    """Every object that is applied, fresh, in order; those of one kind by room and file."""
-    found = [obj for room in ROOMS for obj in _room(room)]
+def read(laptop: bool = False) -> list[Object]:
+    """Every object that is applied, fresh, in order; those of one kind by room and file.
+
+    laptop: without what its platform brings itself.
+    """
+    without = TEMPLATES | CLUSTER_ONLY if laptop else TEMPLATES
+    found = [obj for room in ROOMS for obj in _room(room, without)]
     return sorted(found, key=rank)
 
 
@@ -34,8 +39,8 @@ def rank(obj: Object) -> int:
     return ORDER.index(kind) if kind in ORDER else len(ORDER)
 
 
-def _room(room: str) -> list[Object]:
+def _room(room: str, without: frozenset[str]) -> list[Object]:
     folder = importlib.resources.files(room) / "manifests"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
-    texts = (f.read_text(encoding="utf-8") for f in files if f.name not in TEMPLATES)
+    texts = (f.read_text(encoding="utf-8") for f in files if f.name not in without)
     return [obj for text in texts for obj in yaml.safe_load_all(text) if obj is not None]

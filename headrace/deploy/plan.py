@@ -23,6 +23,7 @@ Object = dict[str, Any]
 
 BROKER_CLASS = "eventing.knative.dev/broker.class"
 IMAGES = ("predictor", "functions", "trainers")  # the last words of the images' names
+JOURNAL = "http://journal.{namespace}.svc.cluster.local/journal"  # as the manifest's, in any namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ def _values(data: Mapping[str, str], wishes: Wishes) -> dict[str, str]:
     chosen = BROKER_CLASSES.get(wishes.broker_class or "MTChannelBasedBroker")
     if chosen:
         values["K_SINK"] = chosen.ingress.format(namespace=wishes.namespace, name=config.BROKER)
+    values["HEADRACE_JOURNAL"] = JOURNAL.format(namespace=wishes.namespace)
     if image := wishes.images.get("predictor") or wishes.image:
         # The promoter makes the models' Services, of a manifest that it brings along.
         step = {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}

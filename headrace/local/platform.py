@@ -114,7 +114,7 @@ def _pairs(key: str, text: str) -> dict[str, str]:
 
 def manifests(values: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The rooms' manifests, as in a cluster, the ConfigMap `headrace` carrying `values`."""
-    for manifest in of_rooms.read():
+    for manifest in of_rooms.read(laptop=True):
         if manifest["kind"] == "ConfigMap" and manifest["metadata"]["name"] == config.CONFIG_MAP:
             manifest["data"] = {**manifest.get("data", {}), **values}
         yield manifest

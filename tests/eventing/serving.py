@@ -43,9 +43,11 @@ def handle(event: CloudEvent) -> CloudEvent | None:
 
 
 @contextmanager
-def process(module: str, environ: Mapping[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The module as a process that listens on a free port, and its URL; killed in the end if it still runs."""
-    port = free_port()
+def process(
+    module: str, environ: Mapping[str, str] | None = None, port: int = 0
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The module as a process that listens on a port, 0: any, and its URL; killed in the end if it still runs."""
+    port = port or free_port()
     child = subprocess.Popen(
         [sys.executable, "-m", module],
         cwd=HOUSE,

@@ -33,7 +33,7 @@ each = pytest.mark.parametrize("name", TEMPLATES)
 
 
 def test_all_templates_are_found() -> None:
-    assert len(TEMPLATES) == 9
+    assert len(TEMPLATES) == 10
 
 
 @each

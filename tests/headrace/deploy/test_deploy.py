@@ -69,12 +69,13 @@ def test_everything_becomes_ready_and_a_second_time_changes_nothing(place: Place
     first = place.deploy()
     assert first.returncode == 0, first.stderr
     assert place.names("ksvc") == {
-        f"service.serving.knative.dev/{name}" for name in ("dead-letters", "drift-watch", "job-watch", "promoter")
+        f"service.serving.knative.dev/{name}"
+        for name in ("dead-letters", "drift-watch", "job-watch", "journal", "promoter")
     }
     again = json.loads(place.deploy("-o", "json").stdout)
     assert again["healthy"] is True
     assert {d["change"] for d in again["differences"]} == {"unchanged"}
-    assert len(again["ready"]) == 13 and all(again["ready"].values())
+    assert len(again["ready"]) == 15 and all(again["ready"].values())
     assert again["notes"] == []
 
 
@@ -90,7 +91,9 @@ def test_a_dry_run_shows_the_fields_that_would_change_and_changes_none(place: Pl
         ).stdout
     )
     changed = {d["name"]: d["fields"] for d in shown["differences"] if d["change"] == "changed"}
-    assert set(changed) == {"headrace", "dead-letters", "drift-watch", "job-watch", "promoter", "folder"}
+    assert set(changed) == {
+        "headrace", "dead-letters", "drift-watch", "job-watch", "journal", "promoter", "folder",
+    }  # fmt: skip
     assert [field["path"] for field in changed["headrace"]] == ["data.HEADRACE_PREDICTOR_PATCH"]
     assert changed["promoter"] == [
         {

@@ -103,7 +103,7 @@ def test_a_claim_is_mounted_where_the_store_is_in_every_pod_and_in_the_models_to
     deployment.fits(patch)
     templates = [o for o in map(_template, found.values()) if o]
     templates += [_template(json_patch.apply(deployment.grpc_service(), patch))]
-    assert len(templates) == 8
+    assert len(templates) == 9
     assert found["NetworkPolicy store"]["spec"]["egress"] == []  # the kubelet mounts it, nothing is sent
     for template in templates:
         (claim,) = [v["name"] for v in template["volumes"] if _claims(v) == "headrace-store"]
