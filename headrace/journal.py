@@ -15,7 +15,7 @@ import urllib3
 from cloudevents.core.v1.event import CloudEvent
 
 from eventing.errors import HeadraceError
-from knative.client import lines
+from knative.streams import lines
 
 READ_S = 120.0  # from zero, a pod has to start first; while following, a line comes every few seconds
 TRIES = 20  # to follow on after a break, one after the other

@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from eventing.errors import HeadraceError, RetryLater
@@ -25,6 +26,9 @@ Object = dict[str, Any]
 # A server-side apply of a field that no schema names, or of a value of another type, is told as 500 without a reason,
 # though no other try would be taken. Source: kubernetes/apimachinery pkg/util/managedfields, structuredmerge.go.
 _UNTYPED = re.compile(r"failed to create typed patch object")
+
+
+CLOCKS_AGREE_S = 5.0  # two that differ by less are taken for one
 
 
 class ClusterError(HeadraceError):
@@ -103,3 +107,15 @@ def _owned(status: Object) -> Iterator[OwnedField]:
         manager = re.match(r'conflict with "([^"]*)"', str(cause.get("message", "")))
         if cause.get("reason") == "FieldManagerConflict" and manager:
             yield OwnedField(str(cause.get("field", "")).lstrip("."), manager[1])
+
+
+def skew(date: str | None, now: float) -> float:
+    """By how many seconds a server's clock is ahead of ours, by the Date header of its answer; 0 where that is no news.
+
+    now: seconds since 1970, by our clock. A Date has whole seconds and was on its way, so that a little is nothing.
+    """
+    try:
+        ahead_s = parsedate_to_datetime(date or "").timestamp() - now
+    except ValueError:
+        return 0.0
+    return ahead_s if abs(ahead_s) > CLOCKS_AGREE_S else 0.0

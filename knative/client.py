@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
@@ -22,15 +21,15 @@ import urllib3
 
 from eventing.errors import Misconfigured
 from knative import answers
-from knative.answers import ClusterError, Conflict, NotFound, OwnedField, Refused, Unreachable, refusal
+from knative.answers import ClusterError, Conflict, NotFound, OwnedField, Refused, Unreachable, refusal, skew
 from knative.inside import Inside
 from knative.resources import RESOURCES, Resource
+from knative.streams import lines
 
 __all__ = ["Cluster", "ClusterError", "Conflict", "NotFound", "Object", "OwnedField", "Refused", "Unreachable"]
 
 Object = dict[str, Any]
 
-CLOCKS_AGREE_S = 5.0  # two that differ by less are taken for one
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 WATCH_S = 60.0  # one watch request; shorter than the five minutes after which proxies cut what looks idle
@@ -40,18 +39,6 @@ POD_WAIT_S = 60.0  # from a Job's creation to its pod's first line: scheduling a
 STRICTLY = {"fieldValidation": "Strict"}
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 JOB_LABEL = "batch.kubernetes.io/job-name"
-
-
-def skew(date: str | None, now: float) -> float:
-    """By how many seconds a server's clock is ahead of ours, by the Date header of its answer; 0 where that is no news.
-
-    now: seconds since 1970, by our clock. A Date has whole seconds and was on its way, so that a little is nothing.
-    """
-    try:
-        ahead_s = parsedate_to_datetime(date or "").timestamp() - now
-    except ValueError:
-        return 0.0
-    return ahead_s if abs(ahead_s) > CLOCKS_AGREE_S else 0.0
 
 
 class Cluster:
@@ -402,17 +389,3 @@ def _differences(known: dict[str, Object], items: list[Object], name: str | None
         if n not in known or known[n]["metadata"].get("resourceVersion") != item["metadata"].get("resourceVersion"):
             known[n] = item
             yield change, item
-
-
-def lines(response: urllib3.BaseHTTPResponse) -> Iterator[str]:
-    """A body's lines as they come. Raises Unreachable where the connection breaks."""
-    rest = b""
-    try:
-        # read1 gives what has arrived; read(n) would wait for n bytes while a line is there already.
-        while chunk := response.read1(65536):
-            *whole, rest = (rest + chunk).split(b"\n")
-            yield from (line.decode(errors="replace").rstrip("\r") for line in whole)
-    except urllib3.exceptions.HTTPError as e:
-        raise Unreachable(f"the stream broke off: {e}") from e
-    if rest:
-        yield rest.decode(errors="replace")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from eventing.errors import Misconfigured, RetryLater
-from knative import client
+from knative import answers, client
 from tests.knative import local_api
 from tests.knative.local_api import LocalAPI
 
@@ -225,4 +225,4 @@ def test_the_contents_of_a_namespace_are_of_every_kind_and_of_no_other_namespace
     ],
 )
 def test_the_servers_clock_is_known_by_its_answers(date: str | None, now: float, ahead_s: float) -> None:
-    assert client.skew(date, now) == ahead_s
+    assert answers.skew(date, now) == ahead_s
