@@ -28,6 +28,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     answers: one for each request to the box, the last one for all that follow: a status, `hang` (the connection is
     closed without an answer) or `sleep` (for `seconds`). reply: the type of a CloudEvent to answer 2xx with, whose id
     is the event's with `+` behind it. text: a plain body to answer with.
+    An event of type probe.… is kept in a box of its own, and taken.
     """
 
     protocol_version = "HTTP/1.1"
@@ -87,6 +88,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         }
 
     def keep(self, name, query, body):
+        if self.headers.get("ce-type", "").startswith("probe.") or b'"type":"probe.' in body:
+            name, query = f"probes-of-{name}", {}
         answers = query.get("answers", "200").split(",")
         note = self.seen(body)
         del note["environment"]

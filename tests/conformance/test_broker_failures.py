@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.conformance import manifests
+from tests.conformance.differences import differs
 from tests.conformance.place import Place
 from tests.conformance.wire import Seen, binary
 
@@ -88,7 +89,8 @@ def test_an_attempt_that_takes_longer_than_the_timeout_is_tried_again(place: Pla
 def test_a_plain_body_is_a_failure_that_is_tried_again(place: Place) -> None:
     tried, letter = dead(place, "plain", "/box/plain?text=OK", **again(1))
     assert len(tried) == 2
-    assert letter.headers["ce-knativeerrorcode"] == "502"
+    told = "502" if differs(place, "a dead letter after a plain body or a timeout") else None
+    assert letter.headers.get("ce-knativeerrorcode") == told
 
 
 def test_a_dead_letter_is_the_event_with_what_went_wrong(place: Place) -> None:
