@@ -62,7 +62,7 @@ def test_a_dropped_month_becomes_a_promoted_model_by_one_job(deployed: Deployed,
     told = deployed.headrace("drop", str(january), "--dataset", MODEL, "--target", flights.TARGET, "--wait")
     figure(f"January, dropped to promoted: {time.monotonic() - began:.0f} s")
     assert "promoted" in told
-    assert len(deployed.items("jobs")) == 1
+    assert len(deployed.items("jobs")) == 1, "one event, one Job"
     assert deployed.get("ksvc", MODEL)["status"]["conditions"]
 
 
