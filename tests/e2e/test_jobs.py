@@ -159,14 +159,32 @@ def test_a_jobs_name_tells_its_event_and_its_log_what_became_of_it(trainer: Trai
     assert "'word': 'hello'" in trainer.deployed.kubectl("logs", f"job/{name}")
 
 
-def test_a_pod_that_is_evicted_is_replaced_and_counts_as_no_failure(trainer: Trainer) -> None:
+@contextmanager
+def without_budget(deployed: Deployed) -> Iterator[None]:
+    """What ops do who must drain a node now: the budget of trainings set aside."""
+    patch = ("patch", "pdb", "trainings", "--type=merge", "-p")
+    wanted = deployed.get("pdb", "trainings")["spec"]["minAvailable"]
+    deployed.kubectl(*patch, '{"spec":{"minAvailable":0}}')
+    try:
+        yield
+    finally:
+        deployed.kubectl(*patch, json.dumps({"spec": {"minAvailable": wanted}}))
+
+
+def test_a_running_training_is_not_evicted_and_where_ops_insist_it_is_replaced_and_counts_as_no_failure(
+    trainer: Trainer,
+) -> None:
     name = trainer.post(unique("evicted"), sleep=300)
     (pod,) = until("a running pod", lambda: [p for p in trainer.pods(name) if p["status"]["phase"] == "Running"])
     meta = {"name": pod["metadata"]["name"], "namespace": trainer.deployed.namespace}
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
     eviction["deleteOptions"] = {"gracePeriodSeconds": 1}
     path = f"/api/v1/namespaces/{trainer.deployed.namespace}/pods/{meta['name']}/eviction"
-    trainer.deployed.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(eviction))
+    words = ("create", "--raw", path, "-f", "-")
+    refused = trainer.deployed.try_kubectl(*words, given=json.dumps(eviction))
+    assert "disruption budget" in refused.stderr, refused
+    with without_budget(trainer.deployed):
+        until("the eviction", lambda: trainer.deployed.try_kubectl(*words, given=json.dumps(eviction)).returncode == 0)
     until("another pod", lambda: [p for p in trainer.pods(name) if p["metadata"]["name"] != meta["name"]])
     status = (trainer.job(name) or {})["status"]
     assert not status.get("failed") and status.get("active") == 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import threading
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ from tests.e2e.place import Answer, Deployed, until
 pytestmark = pytest.mark.cluster
 
 MODEL = "flights"
+SEED = 42
 Row = Mapping[str, Any]
 Figure = Callable[[str], None]
 
@@ -45,9 +47,9 @@ def february(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(january: Path) -> list[Row]:
-    """Some flights of January, without the answer."""
+    """Some flights of January, without the answer; of the whole month, for one day's weather would be drift."""
     with january.open(newline="", encoding="utf-8") as f:
-        read = [dict(row) for _, row in zip(range(200), csv.DictReader(f), strict=False)]
+        read = random.Random(SEED).sample(list(csv.DictReader(f)), 1000)
     return [{k: _value(k, v) for k, v in row.items() if k != flights.TARGET} for row in read]
 
 
@@ -61,7 +63,7 @@ def test_a_dropped_month_becomes_a_promoted_model_by_one_job(deployed: Deployed,
     began = time.monotonic()
     told = deployed.headrace("drop", str(january), "--dataset", MODEL, "--target", flights.TARGET, "--wait")
     figure(f"January, dropped to promoted: {time.monotonic() - began:.0f} s")
-    assert "promoted" in told
+    assert "serves" in told
     assert len(deployed.items("jobs")) == 1, "one event, one Job"
     assert deployed.get("ksvc", MODEL)["status"]["conditions"]
 
@@ -168,8 +170,10 @@ def _traffic(deployed: Deployed, rows: list[Row]) -> Iterator[Counter[tuple[int,
     done = threading.Event()
 
     def ask() -> None:
+        begin = 0
         while not done.wait(0.2):
-            answer = _infer(deployed, rows[:3])
+            answer = _infer(deployed, rows[begin : begin + 3])
+            begin = (begin + 3) % (len(rows) - 3)
             counts[(answer.status, answer.json()["model_version"] if answer.status == 200 else "")] += 1
 
     asking = threading.Thread(target=ask, daemon=True)
