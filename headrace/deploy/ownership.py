@@ -6,7 +6,10 @@ as well, and stays. A label alone says nothing: everybody may copy one.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
+
+from knative import job_sink
 
 Object = dict[str, Any]
 
@@ -27,6 +30,11 @@ def made_for_a_model(obj: Object) -> bool:
     labels = obj["metadata"].get("labels") or {}
     of_models = obj["kind"] in ("Service", "Trigger") and labels.get(COMPONENT) == "predictor"
     return labelled(obj) and of_models and not _appliers(obj)
+
+
+def made_of_an_event(job: Object, sinks: Collection[str]) -> bool:
+    """Whether one of these JobSinks made the Job."""
+    return (job["metadata"].get("labels") or {}).get(job_sink.NAME_LABEL) in sinks
 
 
 def labelled(obj: Object) -> bool:

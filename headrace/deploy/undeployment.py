@@ -49,6 +49,9 @@ def undeploy(cluster: Cluster, dry_run: bool, timeout_s: float, tell: Tell) -> R
         if ownership.others(obj)
     ]
     going = [obj for obj in found if not ownership.others(obj)]
+    sinks = {obj["metadata"]["name"] for obj in going if obj["kind"] == "JobSink"}
+    # A cluster leaves them behind: Knative names their owner by a kind that Kubernetes does not know.
+    going += [job for job in (_listed(cluster, "Job") if sinks else []) if ownership.made_of_an_event(job, sinks)]
     faults: list[Cause] = []
     removed: list[str] = []
     for done, obj in enumerate(going):

@@ -41,3 +41,10 @@ def test_ours_is_what_bears_our_label_and_was_applied_by_us(
     o: Object, ours: bool, others: list[str], of_model: bool
 ) -> None:
     assert (ownership.ours(o), ownership.others(o), ownership.made_for_a_model(o)) == (ours, others, of_model)
+
+
+def test_jobs_are_known_by_the_job_sink_that_made_them() -> None:
+    job = {"kind": "Job", "metadata": {"name": "a-1", "labels": {"sinks.knative.dev/job-sink-name": "random-forest"}}}
+    assert ownership.made_of_an_event(job, {"random-forest", "neural-net"})
+    assert not ownership.made_of_an_event(job, {"theirs"})
+    assert not ownership.made_of_an_event({"kind": "Job", "metadata": {"name": "b"}}, {"random-forest"})
