@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eventing import files, landing, sender, settings
-from eventing.drop import folder, place
+from eventing.drop import folder, kinds, place
 from eventing.drop.watcher import Rules, Watcher, watch
 from eventing.errors import Misconfigured
 
@@ -73,7 +73,7 @@ class Settings:
 def main(environ: Mapping[str, str]) -> None:
     """The process. Ends with SIGTERM, between two files."""
     its = Settings.from_environment(environ)
-    dropped = place.open_place(its.drop)
+    dropped = kinds.open_place(its.drop)
     if isinstance(dropped, folder.Folder):
         dropped.make()
     stop = threading.Event()

@@ -1,7 +1,7 @@
 """A drop place: where people put files, `<place>/<dataset>/<file>`, and nobody of ours changes any.
 
 Two kinds: a folder of this machine or one mounted into it (`folder`), and a bucket or whatever else fsspec reaches
-(`bucket`). Used by the watcher, opened by `eventing.source`.
+(`bucket`); `kinds` opens them. Used by the watcher.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
 SETTING = "HEADRACE_DROP"
 UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".download", ".swp", ".swx", ".filepart", "~")
@@ -53,21 +52,6 @@ class DropPlace(Protocol):
 
     def uri(self, path: str) -> str:
         """The URL of a path."""
-
-
-def open_place(name: str) -> DropPlace:
-    """The place that `name` says: a folder's path, or an fsspec URL. Touches nothing there. Raises Misconfigured."""
-    parts = urlsplit(name)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        name = unquote(parts.path)
-    if "://" not in name:
-        from eventing.drop.folder import Folder
-
-        return Folder(Path(name))
-    # A process that watches a folder need not know fsspec.
-    from eventing.drop.bucket import Bucket
-
-    return Bucket(name)
 
 
 def counts(name: str) -> bool:

@@ -15,7 +15,7 @@ import fsspec
 import pytest
 
 from eventing import contract, source
-from eventing.drop import place
+from eventing.drop import kinds
 from eventing.drop.folder import Folder
 from eventing.errors import Misconfigured
 from tests.eventing.serving import HOUSE, free_port
@@ -40,7 +40,7 @@ def drop(folder: Path, path: str, text: str = CSV) -> Path:
 def test_without_a_word_files_are_dropped_into_the_store(tmp_path: Path) -> None:
     its = its_settings(tmp_path)
     assert its.drop == f"{its.store}/drop"
-    dropped = place.open_place(its.drop)
+    dropped = kinds.open_place(its.drop)
     assert isinstance(dropped, Folder) and dropped.name == str(tmp_path / "store" / "drop")
     assert its_settings(tmp_path, HEADRACE_STORE="s3://models/").drop == "s3://models/drop"
     assert its_settings(tmp_path, HEADRACE_DROP="/drop").drop == "/drop"
@@ -49,7 +49,7 @@ def test_without_a_word_files_are_dropped_into_the_store(tmp_path: Path) -> None
 def test_a_bucket_is_looked_at_less_often_than_a_folder_unless_it_is_told(tmp_path: Path) -> None:
     assert its_settings(tmp_path).poll_s is None
     assert its_settings(tmp_path, HEADRACE_POLL_S="0.5").poll_s == 0.5
-    assert place.open_place(f"memory://{tmp_path.name}").pause_s > place.open_place(str(tmp_path)).pause_s
+    assert kinds.open_place(f"memory://{tmp_path.name}").pause_s > kinds.open_place(str(tmp_path)).pause_s
 
 
 def test_a_folder_that_cannot_be_made_and_a_url_that_is_none_are_refused_with_their_key(tmp_path: Path) -> None:

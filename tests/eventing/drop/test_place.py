@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from eventing.drop import bucket, place
+from eventing.drop import bucket, kinds, place
 from eventing.drop.place import Found
 from eventing.errors import RetryLater
 from tests.s3_server import S3
@@ -21,7 +21,7 @@ def test_unfinished_work_of_other_programs_does_not_count(name: str) -> None:
 
 
 def test_a_folder_and_a_url_of_it_are_the_same_place(tmp_path: Path) -> None:
-    assert place.open_place(tmp_path.as_uri()).name == place.open_place(str(tmp_path)).name == str(tmp_path)
+    assert kinds.open_place(tmp_path.as_uri()).name == kinds.open_place(str(tmp_path)).name == str(tmp_path)
 
 
 def test_what_of_a_flat_listing_is_a_candidate() -> None:
@@ -43,13 +43,13 @@ def test_what_of_a_flat_listing_is_a_candidate() -> None:
 
 
 def test_objects_are_whole_when_they_are_listed_and_files_elsewhere_are_not(tmp_path: Path) -> None:
-    assert place.open_place(f"memory://{tmp_path.name}").whole
-    assert not place.open_place(f"local://{tmp_path}").whole
+    assert kinds.open_place(f"memory://{tmp_path.name}").whole
+    assert not kinds.open_place(f"local://{tmp_path}").whole
 
 
 def test_a_look_at_a_bucket_is_one_request_however_many_datasets_there_are(s3: S3, s3_url: str) -> None:
     system, root = fsspec.core.url_to_fs(s3_url)
-    dropped = place.open_place(f"{s3_url}/drop")
+    dropped = kinds.open_place(f"{s3_url}/drop")
     for name in ("a/1.csv", "b/1.csv", "c/1.csv"):
         system.pipe_file(f"{root}/drop/{name}", b"x\n1\n")
     s3.requests.clear()
@@ -62,9 +62,9 @@ def test_a_look_at_a_bucket_is_one_request_however_many_datasets_there_are(s3: S
 
 
 def test_a_prefix_into_which_nothing_was_dropped_yet_is_empty(s3_url: str) -> None:
-    assert place.open_place(f"{s3_url}/drop").listing() == {}
+    assert kinds.open_place(f"{s3_url}/drop").listing() == {}
 
 
 def test_a_bucket_that_is_not_there_is_told(s3: S3) -> None:
     with pytest.raises(RetryLater, match=r"the drop place s3://headrace-nowhere/drop .* there is no such bucket"):
-        place.open_place("s3://headrace-nowhere/drop").listing()
+        kinds.open_place("s3://headrace-nowhere/drop").listing()

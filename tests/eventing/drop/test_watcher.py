@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from eventing import contract, sender
-from eventing.drop.place import open_place
+from eventing.drop.kinds import open_place
 from eventing.drop.watcher import Look, Rules, Watcher, pause, settled
 from eventing.errors import RetryLater
 from tests.eventing.sinks import Answer, Sink, sink
