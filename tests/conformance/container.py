@@ -155,7 +155,8 @@ def job():
     """Tell what was given, then do what the event's data asks for: `sleep` so many seconds, `exit` with that status."""
     folder = pathlib.Path(os.environ["K_EVENT_PATH"])
     files = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
-    event = json.loads((folder / "event").read_text(encoding="utf-8"))
+    # A cluster writes bytes as they came, also where they are no text.
+    event = json.loads((folder / "event").read_bytes().decode("utf-8", "replace"))
     told = {
         "files": files,
         "event": event,

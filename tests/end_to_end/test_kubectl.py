@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import re
 from collections.abc import Iterator
@@ -12,12 +11,11 @@ from typing import Any
 import yaml
 
 from eventing.contract import ModelTrained
+from headrace import manifests
 from tests.end_to_end import tables
 from tests.end_to_end.conftest import MODEL
 from tests.end_to_end.house import House, until
 
-ROOMS = ("knative", "functions", "trainers", "eventing")
-TEMPLATES = ("predictor.yaml", "predictor-grpc.yaml")  # made into a Service of each model
 HELLO = """
 apiVersion: serving.knative.dev/v1
 kind: Service
@@ -121,15 +119,11 @@ def test_a_model_is_served_all_the_while(house: House) -> None:
 
 
 def _manifests(house: House) -> Iterator[dict[str, Any]]:
-    """The rooms' own files; the ConfigMap, which differs from place to place, with this place's values."""
-    for room in ROOMS:
-        for file in sorted(importlib.resources.files(room).joinpath("manifests").iterdir(), key=lambda f: f.name):
-            if not file.name.endswith(".yaml") or file.name in TEMPLATES:
-                continue
-            for manifest in filter(None, yaml.safe_load_all(file.read_text(encoding="utf-8"))):
-                if manifest["kind"] == "ConfigMap":
-                    manifest["data"] = house.get("configmap", manifest["metadata"]["name"])["data"]
-                yield manifest
+    """What `headrace up` applies; the ConfigMap, which differs from place to place, with this place's values."""
+    for manifest in manifests.read(laptop=True):
+        if manifest["kind"] == "ConfigMap":
+            manifest["data"] = house.get("configmap", manifest["metadata"]["name"])["data"]
+        yield manifest
 
 
 def _generations(house: House) -> dict[str, int]:

@@ -93,7 +93,7 @@ def test_a_service_that_answers_503_is_retry_later_whatever_is_asked(s3: S3, s3_
     ("changes", "told"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "its keys or rights do not suffice"),
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "Unable to locate credentials"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "wants keys, and this process has none"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "Could not connect"),
     ],
 )
