@@ -249,11 +249,16 @@ class Place:
         return self.ask(self.broker(broker), "", "POST", headers, body)
 
     def job_sink(self, name: str = "train", **options: Any) -> str:
-        """The URL of a JobSink of the suite's program that is Ready."""
+        """The URL of a JobSink of the suite's program that is Ready, and known where events come in: in a cluster that
+        is another process, which hears of it a moment later and refuses for good what comes before.
+        """
 
         def make() -> str:
             self.api.apply(manifests.job_sink(self.image, name, **options))
-            return str(self.api.until_condition("JobSink", name)["status"]["address"]["url"])
+            url = str(self.api.until_condition("JobSink", name)["status"]["address"]["url"])
+            nothing = f"/namespaces/{self.api.namespace}/name/{name}/sources/nobody/ids/nothing"
+            until(f"JobSink {name} where events come in", lambda: self.follow(url, nothing).status != 400)
+            return url
 
         return str(self.stage.once(f"JobSink {name}", make))
 
