@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.e2e import policy_agent, store
 from tests.e2e.images import reference
 from tests.e2e.place import Deployed
 
-NAMESPACE = "headrace-e2e"
+NAMESPACE = time.strftime("headrace-e2e-%H%M%S")  # new each time: a namespace takes minutes to go
 # A canary that a person would watch takes minutes; what decides it is the same.
 QUICK = {"HEADRACE_CANARY_S": "20", "HEADRACE_CANARY_POLL_S": "1", "HEADRACE_LATENCY_FLOOR_MS": "60000"}
 

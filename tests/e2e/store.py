@@ -6,12 +6,13 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-NAMESPACE = "headrace-e2e-s3"
+NAMESPACE = time.strftime("headrace-e2e-s3-%H%M%S")
 PORT = 8333
 BUCKET = "headrace"
 KEYS = {"AWS_ACCESS_KEY_ID": "e2e", "AWS_SECRET_ACCESS_KEY": "e2e-secret", "AWS_DEFAULT_REGION": "us-east-1"}
