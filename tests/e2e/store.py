@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import socket
 import subprocess
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 NAMESPACE = time.strftime("headrace-e2e-s3-%H%M%S")
 PORT = 8333
 BUCKET = "headrace"
+READY_S = 60.0
 KEYS = {"AWS_ACCESS_KEY_ID": "e2e", "AWS_SECRET_ACCESS_KEY": "e2e-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 # What only this machine's own cluster has; another one pulls the project's.
 IMAGE = "docker.io/chrislusf/seaweedfs:latest"
@@ -53,17 +56,42 @@ def running(kubeconfig: Path) -> Iterator[S3]:
 
 @contextmanager
 def _forwarded(kubectl: list[str]) -> Iterator[int]:
-    """The port of this machine at which the server answers: what a kubeconfig alone can do anywhere."""
-    command = [*kubectl, "port-forward", "service/s3", f":{PORT}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    """The port of this machine at which the server answers: what a kubeconfig alone can do anywhere.
+
+    It ends with the API server or the kubelet that it goes through, and is begun anew when they are back.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [*kubectl, "port-forward", "service/s3", f"{port}:{PORT}"]
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.is_set():
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                while process.poll() is None and not over.wait(0.2):
+                    pass
+                process.terminate()
+            over.wait(0.5)
+
+    keeper = threading.Thread(target=keep, daemon=True)
+    keeper.start()
+    try:
+        _until_it_answers(port)
+        yield port
+    finally:
+        over.set()
+        keeper.join()
+
+
+def _until_it_answers(port: int) -> None:
+    ends = time.monotonic() + READY_S
+    while True:
         try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            found = re.search(r"127\.0\.0\.1:(\d+)", line)
-            assert found, f"{' '.join(command)}: {line}"
-            yield int(found[1])
-        finally:
-            process.terminate()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5):
+                return
+        except OSError:
+            assert time.monotonic() < ends, f"the store did not answer through the API server within {READY_S:.0f} s"
+            time.sleep(0.2)
 
 
 def _make_bucket(environ: Mapping[str, str]) -> None:

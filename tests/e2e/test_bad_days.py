@@ -72,7 +72,9 @@ def test_a_webhook_that_is_down_is_named_and_predictions_go_on(served: Deployed)
     served.kubectl(*scale, "--replicas=0")
     try:
         until("no webhook", lambda: not endpoints(served, "knative-serving", "webhook"))
-        told = served.run("deploy", *served.deployment, *changed("22"), "--timeout", "5s")
+        # What is as it was is asked of no webhook.
+        other = f"--image=functions={reference('functions')}-other"
+        told = served.run("deploy", *served.deployment, *changed("22"), other, "--timeout", "5s")
         assert told.returncode == 1
         assert "webhook" in told.stderr and "does not answer" in told.stderr, told.stderr
         assert served.get("configmap", "headrace")["data"]["HEADRACE_CANARY_S"] != "22", "applied by halves"
