@@ -69,8 +69,11 @@ def test_an_api_server_that_restarts_mid_deploy_is_waited_for(kit: Kit, served: 
 
 def test_a_webhook_that_is_down_is_named_and_predictions_go_on(served: Deployed) -> None:
     scale = ("-n", "knative-serving", "scale", "deployment/webhook")
+    pods = ("-n", "knative-serving", "delete", "pods", "-l", "app=webhook", "--grace-period=0", "--force")
     served.kubectl(*scale, "--replicas=0")
     try:
+        # One that is ending goes on answering for a while.
+        served.kubectl(*pods)
         until("no webhook", lambda: not endpoints(served, "knative-serving", "webhook"))
         # What is as it was is asked of no webhook.
         other = f"--image=functions={reference('functions')}-other"
