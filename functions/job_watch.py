@@ -34,7 +34,7 @@ from eventing import binding, contract, receiver, sender, settings
 from eventing.contract import DatasetArrived, DriftDetected, TrainingFailed
 from eventing.errors import Rejected, RetryLater, Verdict
 from functions.store import Store
-from knative import job_sink, jobs
+from knative import job_sink, jobs, pods
 from knative.client import Cluster, ClusterError, NotFound, Unreachable
 from knative.jobs import Missed, Seen, State
 
@@ -205,11 +205,11 @@ class JobWatch:
         for sink in sinks:
             name = job_sink.job_name(sink["metadata"]["name"], event.get_source(), event.get_id())
             if (job := self._cluster.get("Job", name)) is not None:
-                pods = self._cluster.list("Pod", {jobs.JOB_NAME: name})
-                seen = jobs.see(job, pods, ())
+                its = self._cluster.list("Pod", {pods.JOB_LABEL: name})
+                seen = jobs.see(job, its, ())
                 if seen.state is State.running:
                     # Events are many: they are asked for only while a Job has not ended.
-                    seen = jobs.see(job, pods, self._cluster.list("Event"))
+                    seen = jobs.see(job, its, self._cluster.list("Event"))
                 return Found(name, sink["metadata"]["name"], str(job["metadata"]["uid"]), seen)
         return None
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from eventing.errors import HeadraceError
 from headrace import pods
 from headrace.place import Place
+from knative import rollout
+from knative.pods import newest
 
 
 def lines(place: Place, name: str, follow: bool) -> Iterator[str]:
@@ -19,7 +21,7 @@ def lines(place: Place, name: str, follow: bool) -> Iterator[str]:
     if cluster.get("Job", job) is not None:
         return cluster.logs(job, follow)
     if cluster.get("Service", name) is not None:
-        pod = pods.newest(cluster.list("Pod", {pods.SERVICE_LABEL: name}))
+        pod = newest(cluster.list("Pod", {rollout.SERVICE_LABEL: name}))
         if pod is None:
             raise HeadraceError(f"Service {name} is at zero: it has no pod, and no log; a request brings one")
         return cluster.pod_logs(pod["metadata"]["name"], pods.container(pod), follow)

@@ -1,6 +1,6 @@
-"""What pods say of themselves: why they do not run, and which of them speaks for a Job or a Service. Pure.
+"""What pods say of themselves: why they do not run, and which container's log is meant. Pure.
 
-Source: the conditions and waiting reasons of Kubernetes' scheduler and kubelet; Knative Serving's and Jobs' labels.
+Source: the conditions and waiting reasons of Kubernetes' scheduler and kubelet.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from knative.pods import JOB_LABEL, newest
+
 Object = dict[str, Any]
 
-JOB_LABEL = "batch.kubernetes.io/job-name"
-SERVICE_LABEL = "serving.knative.dev/service"
 SIDECARS = frozenset({"queue-proxy", "istio-proxy", "linkerd-proxy"})
 ORDINARY = frozenset({None, "ContainerCreating", "PodInitializing"})  # reasons of every start
 
@@ -46,11 +46,6 @@ def of_jobs(jobs: Collection[str], pods: Sequence[Object], events: Sequence[Obje
         if reason:
             found[job] = f"its pod waits: {reason}"
     return found
-
-
-def newest(pods: Sequence[Object]) -> Object | None:
-    """The pod that was made last."""
-    return max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
 
 
 def container(pod: Object) -> str | None:

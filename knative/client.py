@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 import urllib3
 
 from eventing.errors import Misconfigured
-from knative import answers
+from knative import answers, pods
 from knative.answers import ClusterError, Conflict, NotFound, OwnedField, Refused, Unreachable, refusal, skew
 from knative.inside import Inside
 from knative.resources import RESOURCES, Resource
@@ -38,7 +38,6 @@ POD_WAIT_S = 60.0  # from a Job's creation to its pod's first line: scheduling a
 # Else an API server drops what it does not know without a word, and with it what somebody meant.
 STRICTLY = {"fieldValidation": "Strict"}
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-JOB_LABEL = "batch.kubernetes.io/job-name"
 
 
 class Cluster:
@@ -270,12 +269,11 @@ class Cluster:
         """
         ends = time.monotonic() + POD_WAIT_S
         while True:
-            pods = self.list("Pod", {JOB_LABEL: job})
+            pod = pods.newest(self.list("Pod", {pods.JOB_LABEL: job}))
             try:
-                if not pods:
+                if pod is None:
                     raise NotFound(f"Job {job} has no pod")
-                newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
-                yield from self.pod_logs(newest["metadata"]["name"], follow=follow)
+                yield from self.pod_logs(pod["metadata"]["name"], follow=follow)
                 return
             except (NotFound, Refused):
                 # A pod whose container is not created yet is answered 400.

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Object = Mapping[str, Any]
+from knative.pods import newest
 
-JOB_NAME = "batch.kubernetes.io/job-name"  # the label of a Job's pods
+Object = dict[str, Any]
+
 GRACE_S = 30.0  # the kubelet says it after 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s, then after two minutes
 
 
@@ -55,8 +56,8 @@ class Missed:
 
 def see(job: Object, pods: Sequence[Object], events: Sequence[Object]) -> Seen:
     """The Job now. pods: its own; events: Kubernetes' Events of its namespace, or those about its pods."""
-    newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
-    name = None if newest is None else str(newest["metadata"]["name"])
+    speaks = newest(pods)
+    name = None if speaks is None else str(speaks["metadata"]["name"])
     if _condition(job, "Complete"):
         return Seen(State.done, pod=name)
     if failed := _condition(job, "Failed"):

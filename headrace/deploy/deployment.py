@@ -18,6 +18,7 @@ from headrace import config, pods, status
 from headrace.deploy import causes, difference, ownership
 from headrace.deploy.causes import Cause
 from headrace.deploy.difference import Difference
+from knative import rollout
 from knative.client import Cluster, ClusterError, Refused, Unreachable
 
 Object = dict[str, Any]
@@ -228,14 +229,14 @@ def _told(cluster: Cluster) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for revision in cluster.list("Revision"):
-        service = (revision["metadata"].get("labels") or {}).get("serving.knative.dev/service")
+        service = (revision["metadata"].get("labels") or {}).get(rollout.SERVICE_LABEL)
         for condition in (revision.get("status") or {}).get("conditions") or ():
             if service and condition.get("status") == "False":
                 text = ": ".join(str(t) for t in (condition.get("reason"), condition.get("message")) if t)
                 found.setdefault(f"Service {service}", []).insert(0, text)
     for pod in cluster.list("Pod"):
         labels = pod["metadata"].get("labels") or {}
-        service, source = labels.get("serving.knative.dev/service"), labels.get("sources.knative.dev/containerSource")
+        service, source = labels.get(rollout.SERVICE_LABEL), labels.get("sources.knative.dev/containerSource")
         name = f"Service {service}" if service else f"ContainerSource {source}" if source else None
         if name:
             found.setdefault(name, []).extend(pods.said_by(pod))

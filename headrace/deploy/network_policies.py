@@ -13,13 +13,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from eventing.errors import Misconfigured
+from headrace.place_store import ENDPOINTS
 
 Object = dict[str, Any]
 
 STORE_NETWORKS = "HEADRACE_STORE_NETWORKS"
 GATEWAY_NETWORKS = "HEADRACE_GATEWAY_NETWORKS"
 SINK = "K_SINK"
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first of them counts, as for Amazon's own programs
 LOCAL = frozenset({"file", "local"})  # mounted, so that nothing is sent anywhere
 # Schemes whose URL names a bucket, not a host; all of them answer by TLS unless an endpoint says otherwise.
 BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"})

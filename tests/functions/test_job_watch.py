@@ -18,7 +18,7 @@ from eventing.errors import Misconfigured, Rejected, RetryLater
 from functions import job_watch
 from functions.job_watch import JobWatch
 from functions.store import Store
-from knative import job_sink, jobs
+from knative import job_sink, jobs, pods
 from tests.eventing import serving
 from tests.eventing.sinks import Answer, Sink, sink
 from tests.knative import local_api
@@ -72,7 +72,7 @@ class House:
             self.status(made, {"conditions": [{"status": "True", **condition}]})
 
     def pod_without_secret(self, count: int) -> None:
-        meta = {"name": f"{NAME}-abcde", "namespace": "headrace", "labels": {jobs.JOB_NAME: NAME}}
+        meta = {"name": f"{NAME}-abcde", "namespace": "headrace", "labels": {pods.JOB_LABEL: NAME}}
         pod = self.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": self.template["spec"]})
         waiting = {"name": "trainer", "state": {"waiting": {"reason": "ContainerCreating"}}}
         self.status(pod, {"phase": "Pending", "containerStatuses": [waiting]})

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from headrace import pods
+from knative.pods import JOB_LABEL
 
 
 def pod(name: str, made: str, phase: str, **status: Any) -> dict[str, Any]:
-    metadata = {"name": name, "creationTimestamp": made, "labels": {pods.JOB_LABEL: "train"}}
+    metadata = {"name": name, "creationTimestamp": made, "labels": {JOB_LABEL: "train"}}
     return {"metadata": metadata, "spec": {"containers": []}, "status": {"phase": phase, **status}}
 
 

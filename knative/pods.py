@@ -1,0 +1,15 @@
+"""Which pods are a Job's, and which of them speaks for it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Object = dict[str, Any]
+
+JOB_LABEL = "batch.kubernetes.io/job-name"
+
+
+def newest(pods: Sequence[Object]) -> Object | None:
+    """The pod that was made last."""
+    return max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
