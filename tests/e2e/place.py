@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from tests import waiting
+
 T = TypeVar("T")
 
 WITHIN_S = 180.0  # for anything that is waited for: generous, because the machine may be busy with other things
@@ -22,12 +24,7 @@ WITHIN_S = 180.0  # for anything that is waited for: generous, because the machi
 
 def until(what: str, condition: Callable[[], T | None], within_s: float = WITHIN_S) -> T:
     """What `condition` gives once that is neither None nor false. Fails naming what was waited for."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.5)
-    raise AssertionError(f"{what} did not come about within {within_s:.0f} s")
+    return waiting.until(what, condition, within_s, every_s=0.5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from eventing.contract import (
 )
 from headrace import journal, reach
 from headrace.journal import Entry
+from tests import waiting
 
 T = TypeVar("T")
 
@@ -43,12 +43,7 @@ MARKS = ("HEADRACE_HOME", "HEADRACE_POD_HOME")
 
 def until(what: str, condition: Callable[[], T | None], within_s: float = WITHIN_S) -> T:
     """What `condition` gives once that is neither None nor false. Fails naming what was waited for."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"{what} did not come about within {within_s:.0f} s")
+    return waiting.until(what, condition, within_s, every_s=0.1)
 
 
 @dataclass(frozen=True, slots=True)
