@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -37,7 +36,6 @@ REQUEST_ROWS = 25  # rows a request: small enough for all their features to trav
 TRAFFIC_PER_S = 8.0
 DRIFT_REQUESTS = 60
 WAIT_S = 120.0
-SEED = 42
 
 
 class Demo:
@@ -209,9 +207,7 @@ class Demo:
         return self.files / f"{name}.csv"
 
     def _rows(self, month: str, count: int) -> list[dict[str, str]]:
-        """Rows of a month in a random order, the same in each run: in the file's own they were one day's weather."""
-        with self._month(month).open(newline="", encoding="utf-8") as f:
-            return random.Random(SEED).sample(list(csv.DictReader(f)), count)
+        return flights.sample(self._month(month), count)
 
     def _place(self) -> Place:
         return Place.of(config.Config.from_environment(self.environ))
@@ -284,18 +280,11 @@ def _columns(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
             "name": name,
             "shape": [len(rows), 1],
             "datatype": "BYTES" if name in flights.WORDS else "FP32",
-            "data": [_value(name, r[name]) for r in rows],
+            "data": [flights.value(name, r[name]) for r in rows],
         }
         for name in flights.COLUMNS
         if name != flights.TARGET
     ]
-
-
-def _value(name: str, text: str) -> Any:
-    """A cell as JSON: words as they are, numbers as numbers, gaps as null."""
-    if name in flights.WORDS:
-        return text
-    return float(text) if text else None
 
 
 def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:

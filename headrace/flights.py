@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import random
 import zipfile
 from collections.abc import Iterator
 from datetime import date
@@ -21,6 +22,7 @@ from eventing.errors import HeadraceError
 TARGET = "late"
 GAP = "NA"  # as the package writes what nobody measured
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+SEED = 42  # of the order in which rows are asked
 LATE_MIN = 15  # minutes; the airlines' own limit for a delayed arrival
 WEATHER = ("temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib")
 WORDS = frozenset({"carrier", "origin", "dest", "weekday"})  # the others are numbers
@@ -67,6 +69,19 @@ def write_month(month: int, file: Path) -> int:
             )
             rows += 1
     return rows
+
+
+def value(name: str, text: str) -> float | str | None:
+    """A cell of column `name` as JSON has it: words as they are, numbers as numbers, gaps as null."""
+    if name in WORDS:
+        return text
+    return float(text) if text else None
+
+
+def sample(file: Path, count: int) -> list[dict[str, str]]:
+    """Rows of a month's file in a random order, the same in each run: in the file's own they were one day's weather."""
+    with file.open(newline="", encoding="utf-8") as f:
+        return random.Random(SEED).sample(list(csv.DictReader(f)), count)
 
 
 def _folder() -> Path:

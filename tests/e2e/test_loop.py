@@ -5,9 +5,7 @@ One walk, told in order; each test takes over where the one before left the mode
 
 from __future__ import annotations
 
-import csv
 import json
-import random
 import threading
 import time
 from collections import Counter
@@ -26,7 +24,6 @@ from tests.e2e.place import Answer, Deployed, until
 pytestmark = pytest.mark.cluster
 
 MODEL = "flights"
-SEED = 42
 Row = Mapping[str, Any]
 Figure = Callable[[str], None]
 
@@ -48,9 +45,8 @@ def february(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rows(january: Path) -> list[Row]:
     """Some flights of January, without the answer; of the whole month, for one day's weather would be drift."""
-    with january.open(newline="", encoding="utf-8") as f:
-        read = random.Random(SEED).sample(list(csv.DictReader(f)), 1000)
-    return [{k: _value(k, v) for k, v in row.items() if k != flights.TARGET} for row in read]
+    read = flights.sample(january, 1000)
+    return [{k: flights.value(k, v) for k, v in row.items() if k != flights.TARGET} for row in read]
 
 
 def test_after_deploy_every_part_is_ready_and_the_status_says_so(deployed: Deployed) -> None:
@@ -183,13 +179,6 @@ def _traffic(deployed: Deployed, rows: list[Row]) -> Iterator[Counter[tuple[int,
     finally:
         done.set()
         asking.join()
-
-
-def _value(name: str, text: str) -> Any:
-    """A cell as JSON: words as they are, numbers as numbers, gaps as null."""
-    if name in flights.WORDS:
-        return text
-    return float(text) if text else None
 
 
 def _column(name: str, rows: list[Row]) -> dict[str, Any]:
