@@ -198,13 +198,13 @@ def test_a_deleted_trigger_gets_nothing_more(place: Place) -> None:
 def test_a_slow_subscriber_holds_up_no_other_subscriber(place: Place) -> None:
     wanted = [{"exact": {"type": "test.unequal"}}]
     place.trigger("fast", filters=wanted)
-    place.trigger("slow", "/box/slow?answers=sleep&seconds=20", filters=wanted)
+    place.trigger("slow", "/box/slow?answers=sleep&seconds=10", filters=wanted)
     # Who sends may be held up: a cluster's in-memory channel answers when every Trigger is done.
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(lambda number: place.send(binary(f"u-{number}", type="test.unequal")), range(5)))
     last_fast = max(seen.at for seen in place.until_box("fast", 5))
     first_slow = min(seen.at for seen in place.until_box("slow", 1))
-    assert last_fast < first_slow + 20
+    assert last_fast < first_slow + 10
 
 
 def test_a_trigger_tells_where_it_delivers_to(place: Place) -> None:
@@ -251,5 +251,10 @@ def test_an_event_becomes_a_job_by_trigger_and_job_sink(place: Place) -> None:
     wanted = [{"exact": {"type": "test.to-job"}}]
     place.api.apply(manifests.trigger("to-job", {"ref": ref}, filters=wanted))
     place.api.until_condition("Trigger", "to-job")
-    place.send(binary("j-1", type="test.to-job", source="/to-job"), b"{}")
-    until("the event's Job", lambda: any(told["event"]["id"] == "j-1" for told in place.jobs_told()))
+
+    def came() -> bool:
+        # Sent again and again: a Trigger that is Ready may lose events for a while yet. The same event is one Job.
+        place.send(binary("j-1", type="test.to-job", source="/to-job"), b"{}")
+        return any(told["event"]["id"] == "j-1" for told in place.jobs_told())
+
+    until("the event's Job", came)

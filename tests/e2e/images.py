@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -19,17 +18,19 @@ STORE = "dev.local/seaweedfs:e2e"
 WITHIN_S = 1800.0
 
 
-def load(kit: Kit) -> str:
-    """Build ours and the store's, and give them to the cluster; `PREFIX:TAG` of ours."""
+def build(folder: Path) -> str:
+    """Build ours, an archive of each in `folder`; `PREFIX:TAG` of them. Needs no cluster."""
     tag = time.strftime("e2e-%H%M%S")  # new each time: a running revision keeps the image that it began with
-    with tempfile.TemporaryDirectory() as folder:
-        told = {"REPO": REPOSITORY, "VERSION": tag, "ARCHIVES": folder}
-        _make("base-image", {})
-        _make("images", told)
-        for archive in sorted(Path(folder).glob("*.tar")):
-            kit.load(archive)
-    kit.image(STORE, "--bin", str(Path(sys.executable).parent / "weed"))
+    _make("base-image", {})
+    _make("images", {"REPO": REPOSITORY, "VERSION": tag, "ARCHIVES": str(folder)})
     return f"{REPOSITORY}:{tag}"
+
+
+def load(kit: Kit, folder: Path) -> None:
+    """Give the images in `folder`, and the store's, to the cluster."""
+    for archive in sorted(folder.glob("*.tar")):
+        kit.load(archive)
+    kit.image(STORE, "--bin", str(Path(sys.executable).parent / "weed"))
 
 
 def reference(room: str, images: str | None = None) -> str:
