@@ -69,10 +69,17 @@ def test_an_api_server_that_restarts_mid_deploy_is_waited_for(kit: Kit, served: 
 
 def test_a_webhook_that_is_down_is_named_and_predictions_go_on(served: Deployed) -> None:
     scale = ("-n", "knative-serving", "scale", "deployment/webhook")
-    pods = ("-n", "knative-serving", "delete", "pods", "-l", "app=webhook", "--grace-period=0", "--force")
+    pods = ("-n", "knative-serving", "-l", "app=webhook")
     served.kubectl(*scale, "--replicas=0")
     try:
-        served.kubectl(*pods)
+
+        def ending() -> bool:
+            """Whether each is on its way out: one that is killed before is replaced."""
+            left = json.loads(served.kubectl("get", "pods", *pods, "-o", "json"))["items"]
+            return all(pod["metadata"].get("deletionTimestamp") for pod in left)
+
+        until("the end of the webhook's pods", ending)
+        served.kubectl("delete", "pods", *pods, "--grace-period=0", "--force")
         # One that was told to end goes on answering for a while, on the connections that the API server keeps.
         until("a webhook that is missed", lambda: misses_webhook(served))
         # What is as it was is asked of no webhook.
@@ -80,7 +87,7 @@ def test_a_webhook_that_is_down_is_named_and_predictions_go_on(served: Deployed)
         told = served.run("deploy", *served.deployment, *changed("22"), other, "--timeout", "5s")
         assert told.returncode == 1
         assert "webhook" in told.stderr and "does not answer" in told.stderr, told.stderr
-        assert served.get("configmap", "headrace")["data"]["HEADRACE_CANARY_S"] != "22", "applied by halves"
+        assert served.get("configmap", "headrace")["data"]["HEADRACE_CANARY_S"] != "22", told.stdout + told.stderr
         assert served.ask(MODEL, f"/v2/models/{MODEL}").status == 200
     finally:
         served.kubectl(*scale, "--replicas=1")
