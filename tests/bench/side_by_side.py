@@ -145,6 +145,7 @@ def on_laptop(image: str, settings: Mapping[str, str], asked: Traffic, seconds: 
             place = Place.of(config.Config(home=home, kubeconfig=None))
             serving = Cluster.connect(str(place.kubeconfig), "knative-serving")
             meta = {"name": "config-autoscaler", "namespace": "knative-serving"}
+            serving.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "knative-serving"}})
             serving.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": dict(settings)})
             place.cluster.apply(manifest(image, config.NAMESPACE))
             asyncio.run(ready(place.cluster))
