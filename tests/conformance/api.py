@@ -108,19 +108,28 @@ class Api:
         return items
 
     def create(self, obj: Object) -> Object:
-        return _fine(self("POST", self.path(obj["kind"]), {"fieldValidation": "Strict"}, body=obj))
+        return self._written("POST", self.path(obj["kind"]), {"fieldValidation": "Strict"}, body=obj)
 
     def apply(self, obj: Object, manager: str = "conformance") -> Object:
         """Server-side apply with force."""
         query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
         path = self.path(obj["kind"], obj["metadata"]["name"])
-        return _fine(self("PATCH", path, query, body=obj, content=APPLY))
+        return self._written("PATCH", path, query, body=obj, content=APPLY)
 
     def merge(self, kind: str, name: str, patch: Object) -> Object:
-        return _fine(self("PATCH", self.path(kind, name), body=patch, content=MERGE))
+        return self._written("PATCH", self.path(kind, name), body=patch, content=MERGE)
 
     def delete(self, kind: str, name: str) -> None:
-        _fine(self("DELETE", self.path(kind, name), body={"propagationPolicy": "Background"}))
+        self._written("DELETE", self.path(kind, name), body={"propagationPolicy": "Background"})
+
+    def _written(self, method: str, path: str, query: Mapping[str, Any] | None = None, **how: Any) -> Object:
+        """What a write gives; a webhook's pod that has been restarted is waited for, for nothing was written."""
+
+        def answered() -> Reply | None:
+            reply = self(method, path, query, **how)
+            return None if reply.status == 500 and "failed calling webhook" in reply.message else reply
+
+        return _fine(until("an answer of the webhook", answered))
 
     def log(self, pod: str) -> str:
         reply = self("GET", self.path("Pod", pod, "log"))

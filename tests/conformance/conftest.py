@@ -20,7 +20,8 @@ from tests.conformance import report
 from tests.conformance.api import GIVEN_UP
 from tests.conformance.place import Place
 
-AT_ONCE = {"laptop": 12, "cluster": 8}
+# A node of two cores that others work on meanwhile restarts, with more, the pods that it finds too slow to answer.
+AT_ONCE = {"laptop": 12, "cluster": 4}
 RESULTS = pytest.StashKey[report.Results]()
 BEGUN = pytest.StashKey[dict[str, "Future[None]"]]()
 NAMED = pytest.StashKey[set[str]]()
