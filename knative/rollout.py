@@ -23,6 +23,7 @@ MODEL_VARIABLE = "HEADRACE_MODEL"
 VERSION_VARIABLE = "HEADRACE_MODEL_VERSION"
 UNSCHEDULABLE = "Unschedulable"  # the reason of a Revision that is not Ready because the scheduler found no node
 SERVICE_LABEL = "serving.knative.dev/service"
+REVISION_LABEL = "serving.knative.dev/revision"
 CANARY, CHAMPION, PREVIOUS = "canary", "champion", "previous"
 TAGS = frozenset({CANARY, CHAMPION, PREVIOUS})
 

@@ -99,14 +99,16 @@ def deploy(
         values=options.pairs("--set", value),
     )
     how = deployment.Options(dry_run=dry_run, force_conflicts=force_conflicts, timeout_s=timeout)
-    if store is None:
+    if store is None and "HEADRACE_STORE" not in wishes.values:
         # A deployment that says nothing of the store must not turn from the one that has the models.
-        wishes = dataclasses.replace(wishes, store=deployment.deployed_store(cluster))
-    objects = plan.objects(manifests.read(), wishes)
+        kept = deployment.deployed_store(cluster)
+        wishes = dataclasses.replace(wishes, store=kept.pop("HEADRACE_STORE", None), values={**kept, **wishes.values})
+    objects = plan.rolled(plan.objects(manifests.read(), wishes))
     with _progress() as tell:
         report = deployment.deploy(cluster, objects, how, tell)
-        if drop == drops.NONE and not (dry_run or report.causes):
-            deployment.remove(cluster, "ContainerSource", drops.SOURCE)  # of an earlier deploy
+        if drop == drops.NONE and not report.causes:
+            gone = deployment.remove(cluster, "ContainerSource", drops.SOURCE, dry_run)  # of an earlier deploy
+            report = dataclasses.replace(report, differences=(*report.differences, *gone))
     if output is Output.json:
         head = {"server": cluster.server, "namespace": cluster.namespace, "dry_run": dry_run}
         screen.json_line({**head, **dataclasses.asdict(report), "healthy": not report.causes})

@@ -7,6 +7,7 @@ Source: knative.dev/docs/eventing/brokers/broker-types; the ingress of each clas
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +18,16 @@ from eventing.errors import HeadraceError, Misconfigured
 from headrace import config
 from headrace.deploy import drop as drops
 from headrace.deploy import network_policies
+from headrace.place_store import ENDPOINTS, REGIONS
 from knative import vocabulary
 
 Object = dict[str, Any]
 
 BROKER_CLASS = "eventing.knative.dev/broker.class"
 IMAGES = ("predictor", "functions", "trainers")  # the last words of the images' names
+VALUES = "headrace.dev/values"  # of a pod template: which values of the ConfigMap its pods have read
+# Keys that say which store it is, and where: one without the others is another one.
+OF_THE_STORE = ("HEADRACE_STORE", *ENDPOINTS, *REGIONS, network_policies.STORE_NETWORKS)
 JOURNAL = "http://journal.{namespace}.svc.cluster.local/journal"  # as the manifest's, in any namespace
 
 
@@ -146,6 +151,21 @@ def _values(data: Mapping[str, str], wishes: Wishes) -> dict[str, str]:
     if wishes.store:
         values["HEADRACE_STORE"] = wishes.store
     return {**values, **drops.values(wishes.drop), **wishes.values}
+
+
+def rolled(objects: Sequence[Object]) -> list[Object]:
+    """The same objects, so marked that pods that stay are made anew when the values that they read at start change.
+
+    Without it the source would go on with the store it was first given. A training's Job reads them when it is made.
+    """
+    (values,) = (o["data"] for o in objects if o["kind"] == "ConfigMap" and o["metadata"]["name"] == config.CONFIG_MAP)
+    mark = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+    marked = [copy.deepcopy(obj) for obj in objects]
+    for obj in marked:
+        if obj["kind"] in ("Service", "ContainerSource"):
+            metadata = obj["spec"]["template"].setdefault("metadata", {})
+            metadata["annotations"] = {**(metadata.get("annotations") or {}), VALUES: mark}
+    return marked
 
 
 def containers(obj: Object) -> Iterator[Object]:
