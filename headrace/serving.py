@@ -66,7 +66,7 @@ def rollback(place: Place, model: str, version: str | None) -> str:
     _patch(place, model, lambda service: rollout.rollback_patch(service, version, carrier))
     revision = _until_ready(place, model, version)
     if carrier is not None:
-        _patch(place, model, rollout.settle_patch)
+        _patch(place, model, lambda service: rollout.settle_patch(_as_meant(service, version)))
         revision = _until_ready(place, model, version)
     place.store.set_serving(model, Serving(version, now_serving, _now(), "rolled back by hand"))
     if now_serving is not None:
@@ -114,12 +114,14 @@ def _serving(place: Place, model: str, service: Object) -> str | None:
 
 
 def _until_ready(place: Place, model: str, version: str) -> str:
-    """Wait until `version` answers; the name of its Revision."""
+    """Wait until `version` answers; the name of its Revision. Raises HeadraceError where it does not, or where somebody
+    decides otherwise meanwhile.
+    """
     deadline = time.monotonic() + READY_S
     with screen.progress() as bar:
         bar.add_task(f"{model} {version} becomes ready", total=None)
         while time.monotonic() < deadline:
-            service = place.service(model)
+            service = _as_meant(place.service(model), version)
             state = rollout.readiness(service)
             revision = rollout.serving_revision(service)
             if state.status == "False" and not _waits(place, service):
@@ -128,6 +130,20 @@ def _until_ready(place: Place, model: str, version: str) -> str:
                 return revision
             time.sleep(LOOK_S)
     raise HeadraceError(f"{model} {version} was not ready within {READY_S:.0f} s; see `headrace status`")
+
+
+def _as_meant(service: Object, version: str) -> Object:
+    """The Service, where it is still to serve `version`. Raises HeadraceError where somebody has decided otherwise
+    since: that stands, and what we would do next would undo it.
+    """
+    model, wanted = service["metadata"]["name"], rollout.version_of(service["spec"]["template"])
+    if (running := rollout.canary_of(service)) is not None:
+        raise HeadraceError(
+            f"{model} {version} was put in place, but a canary of {running.version} has begun meanwhile"
+        )
+    if wanted != version:
+        raise HeadraceError(f"{model} {version} was put in place, but meanwhile somebody else decided for {wanted}")
+    return service
 
 
 def _waits(place: Place, service: Object) -> bool:

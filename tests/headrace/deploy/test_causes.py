@@ -108,13 +108,13 @@ def test_a_part_that_is_not_ready_is_told_by_its_cause(
         (Refused("PATCH /x", 'services is forbidden: User "dev" cannot patch', 403), "no rights"),
         (Refused("PATCH /x", 'configmaps "x" is forbidden: exceeded quota: few', 403), "quota:"),
         (
-            Refused("PATCH /x", "services.serving.knative.dev \"x\" is forbidden: ValidatingAdmissionPolicy 'owners' with "
-                    "binding 'all' denied request: every Service names its owner", 403),
+            Refused("PATCH /x", "services.serving.knative.dev \"x\" is forbidden: ValidatingAdmissionPolicy 'owners' "
+                    "with binding 'all' denied request: every Service names its owner", 403),
             "ValidatingAdmissionPolicy owners said: every Service names its owner",
         ),
         (
-            Refused("PATCH /x", 'configmaps "x" is forbidden: unable to create new content in namespace a because it is '
-                    "being terminated", 403),
+            Refused("PATCH /x", 'configmaps "x" is forbidden: unable to create new content in namespace a because it '
+                    "is being terminated", 403),
             "namespace a is being removed",
         ),
         (NotFound('PATCH /x: namespaces "a" not found'), 'namespaces "a" not found'),
