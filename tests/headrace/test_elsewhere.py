@@ -167,6 +167,21 @@ def test_dead_letters_are_replayed_through_the_api_server(elsewhere: Elsewhere) 
     assert "dead" not in elsewhere.run("dead-letters", "list")
 
 
+def test_a_dead_letter_that_can_be_sent_by_no_means_keeps_no_other_back(elsewhere: Elsewhere) -> None:
+    """Events that break the contract are what often lies there."""
+    folder = elsewhere.january.parent / "store" / "dead-letters"
+    folder.mkdir(exist_ok=True)
+    for name, id, type in (("x", "broken", "dev.headrace.dataset.arrived.v1"), ("y", "whole", "dev.example.died.v1")):
+        letter = {"specversion": "1.0", "id": id, "source": "/t", "type": type, "knativeerrorcode": "422"}
+        (folder / f"{name}.json").write_text(json.dumps(letter))
+    done = elsewhere.call("dead-letters", "replay")
+    assert (done.returncode, done.stdout) == (1, "whole\n")
+    assert "broken stays: " in done.stderr
+    (left,) = json.loads(elsewhere.run("dead-letters", "list", "-o", "json"))
+    assert left["id"] == "broken"
+    (folder / "x.json").unlink()
+
+
 @pytest.mark.parametrize(
     ("forbidden", "words", "right"),
     [
