@@ -87,13 +87,17 @@ def to_url(key: str, url: str, networks: list[Object] | None = None) -> list[Obj
         raise Misconfigured(key, url, f"a URL ({e})") from e
     if networks:
         return [_rule(networks, port)]
+    # Without a port where it is a Service: which one the pods behind it listen at, its name does not tell.
     if namespace := namespace_of(host):
-        # Without a port: which one the pods behind the Service listen at, its name does not tell.
-        return [_rule([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}], None)]
+        return [_rule([_all_of(namespace)], None)]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return [_rule(list(ANYWHERE), port)]
+        # What pods may call by less than its whole name: a Service of their own namespace, or SERVICE.NAMESPACE, which
+        # may be a name of the world's as well.
+        first, *rest = host.rstrip(".").split(".")
+        short = [{"podSelector": {}}] if first and not rest else [_all_of(rest[0])] if len(rest) == 1 else []
+        return [*([_rule(short, None)] if short else []), _rule(list(ANYWHERE), port)]
     return [_rule([{"ipBlock": {"cidr": f"{address}/{address.max_prefixlen}"}}], port)]
 
 
@@ -101,6 +105,10 @@ def namespace_of(host: str) -> str | None:
     """The namespace of the Service that `host` names, SERVICE.NAMESPACE.svc and what may follow; None: no Service."""
     labels = host.rstrip(".").split(".")
     return labels[1] if len(labels) >= 3 and labels[2] == "svc" else None
+
+
+def _all_of(namespace: str) -> Object:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
 
 
 def _networks(values: Mapping[str, str], key: str) -> list[Object]:
