@@ -23,11 +23,13 @@ SERVING = ("Service",)
 EVENTING = ("Broker", "Trigger", "ContainerSource")
 
 _IMAGE = re.compile(
-    r"ImagePullBackOff|ErrImagePull|InvalidImageName|[Uu]nable to fetch image|failed to resolve image"
-    r"|[Ff]ailed to pull image|Back-off pulling image"
+    r"ImagePullBackOff|ErrImage|ImageInspectError|RegistryUnavailable|SignatureValidationFailed|InvalidImageName"
+    r"|[Uu]nable to fetch image|failed to resolve image|[Ff]ailed to pull image|Back-off pulling image"
 )
 _IMAGE_NAME = re.compile(r'image "?([^\s":,]+(?::\d+/[^\s":,]+)?(?:[:@][^\s",]+)?)')
-_QUOTA = re.compile(r"exceeded quota|must specify (?:limits|requests)|forbidden: maximum|forbidden: minimum")
+_QUOTA = re.compile(
+    r"exceeded quota|must specify (?:limits|requests)|forbidden: \[?(?:maximum|minimum|\S+ max limit to request ratio)"
+)
 _WEBHOOK = re.compile(r'admission webhook "([^"]+)" denied the request: (.*)', re.DOTALL)
 _POLICY = re.compile(r"ValidatingAdmissionPolicy '([^']+)'.* denied request: (.*)", re.DOTALL)
 _WEBHOOK_DOWN = re.compile(r'failed calling webhook "([^"]+)"')
@@ -160,7 +162,9 @@ def _unanswered_broker(who: str, obj: Object) -> Cause:
 def _recognised(who: str, said: str) -> Cause | None:
     """A sentence of Kubernetes' or Knative's by what it means; None where it is none that is known."""
     if _QUOTA.search(said):
-        return Cause(who, f"quota: {said}", "raise the namespace's quota or lower what is asked for", final=True)
+        return Cause(
+            who, f"quota: {said}", "raise the namespace's quota or limits, or lower what is asked for", final=True
+        )
     if found := _TERMINATING.search(said):
         return Cause(who, f"namespace {found[1]} is being removed", "deploy again when it is gone", final=True)
     if found := _SECURITY.search(said):

@@ -92,6 +92,10 @@ def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
         yield Misconfigured("--drop", wishes.drop, drops.EXPECTED)
     for name in wishes.images.keys() - set(IMAGES):
         yield Misconfigured("--image", name, f"{', '.join(f'{i}=REF' for i in IMAGES)}, or REF alone for all")
+    for ref in (wishes.image, *wishes.images.values()):
+        # An empty one is a script's unset variable; the manifest's own, which nobody publishes, is not what it means.
+        if ref is not None and (not ref or any(map(str.isspace, ref))):
+            yield Misconfigured("--image", ref, "an image's reference, e.g. registry.example/headrace:0.1.0")
     yield from network_policies.faults(_store(wishes), wishes.values)
     known = wishes.broker_class is None or wishes.broker_class in BROKER_CLASSES
     if not known and "K_SINK" not in wishes.values:

@@ -51,6 +51,15 @@ def test_a_missing_kind_is_told_as_the_part_of_knative_that_brings_it(missing: l
             "quota:", True,
         ),
         (
+            of("Service", "RevisionFailed", 'pods "x" is forbidden: [minimum memory usage per Container is 128Mi, but '
+               "request is 96Mi, maximum cpu usage per Pod is 1, but limit is 2]"), (), "quota:", True,
+        ),
+        (
+            of("Service", "FailedCreate", 'pods "x" is forbidden: memory max limit to request ratio per Container is '
+               "2, but provided ratio is 5.3"), (), "quota:", True,
+        ),
+        (of("Service"), ('ErrImageNeverPull: Container image "a/b:1" is not present',), "cannot be pulled", True),
+        (
             of("Service"),
             ('FailedCreate: pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot',),
             "Pod Security level restricted:latest", True,
