@@ -69,7 +69,7 @@ def deploy(cluster: Cluster, objects: Sequence[Object], options: Options, tell: 
     if missing:
         return Report((), {}, tuple(causes.of_missing(missing)))
     ends = time.monotonic() + options.timeout_s
-    there = _namespace(cluster)
+    there = namespace(cluster)
     if there is not None and _is_going(there):
         there = _when_gone(cluster, "Namespace", cluster.namespace, 0.0 if options.dry_run else ends, _at(tell, 0, 1))
         if there is not None:
@@ -114,7 +114,7 @@ def remove(cluster: Cluster, kind: str, name: str, dry_run: bool) -> list[Differ
     return [Difference(kind, name, Change.removed)]
 
 
-def _namespace(cluster: Cluster) -> Object | None:
+def namespace(cluster: Cluster) -> Object | None:
     """The namespace; one without a label where it may not be read, which who has rights in it alone may not."""
     try:
         return cluster.get("Namespace", cluster.namespace)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace import manifests
-from headrace.deploy import causes, ownership
+from headrace.deploy import causes, deployment, ownership
 from headrace.deploy.causes import Cause
 from headrace.deploy.deployment import POLL_S, Tell
 from knative.client import Cluster, ClusterError, NotFound
@@ -38,7 +38,7 @@ class Report:
 
 def undeploy(cluster: Cluster, dry_run: bool, timeout_s: float, tell: Tell) -> Report:
     """Remove from the namespace of `cluster` what is ours, and the namespace itself if then nothing is left in it."""
-    namespace = cluster.get("Namespace", cluster.namespace)
+    namespace = deployment.namespace(cluster)
     there = [obj for kind in KINDS for obj in _listed(cluster, kind)] if namespace else []
     # A platform that nobody deployed, a laptop's, has a promoter too.
     deployed = any(map(ownership.ours, there)) or (namespace is not None and ownership.ours(namespace))

@@ -132,15 +132,17 @@ def test_pods_that_stay_are_made_anew_when_the_values_that_they_read_change(api:
         assert [name for name, template in templates().items() if template == first[name]] == []
 
 
-def test_who_may_not_list_pods_and_revisions_may_deploy(api: ControlPlane, namespace: str) -> None:
-    """They only explain what is not Ready."""
+def test_who_has_rights_in_the_namespace_alone_and_not_over_pods_may_deploy_and_undeploy(
+    api: ControlPlane, namespace: str
+) -> None:
+    """Pods and revisions only explain what is not Ready, and the namespace is somebody else's."""
     groups = ["", "rbac.authorization.k8s.io", "networking.k8s.io", "policy", "eventing.knative.dev"]
     rules = [
         {"apiGroups": [*groups, "sinks.knative.dev", "sources.knative.dev"], "resources": ["*"], "verbs": ["*"]},
         {"apiGroups": ["serving.knative.dev"], "resources": ["services"], "verbs": ["*"]},
         # What the Roles to be made give.
         {"apiGroups": ["serving.knative.dev"], "resources": ["revisions"], "verbs": ["get"]},
-        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "delete"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "delete"]},
     ]
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "ops"}, "rules": rules}
     api.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(role))
@@ -153,6 +155,9 @@ def test_who_may_not_list_pods_and_revisions_may_deploy(api: ControlPlane, names
         assert "Service promoter: not Ready: RevisionFailed: no luck" in said(report)
         knative.unready.clear()
         assert said(deploy(api.connect(namespace, "ops"), wanted)) == ""
+        report = undeploy(api.connect(namespace, "ops"))
+    assert said(report) == "" and "Broker default" in report.removed
+    assert api.connect(namespace).list("Broker") == []
 
 
 # ---------------------------------------------------------------- what stays when we go
