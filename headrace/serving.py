@@ -46,19 +46,19 @@ def promote(place: Place, model: str, version: str | None) -> str:
 
 
 def rollback(place: Place, model: str, version: str | None) -> str:
-    """Let `version` (None: the one before) serve again, at once when its Revision is still there. Raises HeadraceError
-    when there is none to go back to.
+    """Let `version` serve again, at once when its Revision is still there. None: the one before, which is the champion
+    while a canary runs. Raises HeadraceError when there is none to go back to.
     """
     service = place.service(model)
     now_serving = _serving(place, model, service)
-    known = place.store.serving(model)
-    version = version or (known.previous if known else None)
+    known, running = place.store.serving(model), rollout.canary_of(service)
+    version = version or (running.champion if running else known.previous if known else None)
     if version is None:
         raise HeadraceError(
             f"{model} has served no version before {now_serving}; name one: headrace rollback {model} V"
         )
     _existing(place, model, version)
-    if version == now_serving:
+    if version == now_serving and running is None:
         return f"{model} {version} serves already"
     revisions = place.cluster.list("Revision", {rollout.SERVICE_LABEL: model})
     carriers = [r for r in revisions if rollout.version_of(r) == version and rollout.readiness(r).status == "True"]
@@ -68,10 +68,12 @@ def rollback(place: Place, model: str, version: str | None) -> str:
     if carrier is not None:
         _patch(place, model, lambda service: rollout.settle_patch(_as_meant(service, version)))
         revision = _until_ready(place, model, version)
-    place.store.set_serving(model, Serving(version, now_serving, _now(), "rolled back by hand"))
-    if now_serving is not None:
-        _tell(place, contract.ModelRolledBack(model, now_serving, "rolled back by hand", version, revision=revision))
-    return f"{model} {version} serves through {revision}; taken back: {now_serving}"
+    taken = running.version if running is not None and version == now_serving else now_serving
+    if known is None or known.version != version:
+        place.store.set_serving(model, Serving(version, now_serving, _now(), "rolled back by hand"))
+    if taken is not None:
+        _tell(place, contract.ModelRolledBack(model, taken, "rolled back by hand", version, revision=revision))
+    return f"{model} {version} serves through {revision}; taken back: {taken}"
 
 
 def _patch(place: Place, model: str, make: Callable[[Object], Object]) -> None:

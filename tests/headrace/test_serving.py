@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from headrace.place import Place
 from knative import client, rollout
 from knative.canary import Canary
 from tests.functions.promoter import promoter_house
-from tests.functions.promoter.promoter_house import V1, V2, V3, House, insist
+from tests.functions.promoter.promoter_house import V1, V2, V3, House, eventually, insist
 from tests.trainers.conftest import Sink
 
 Object = dict[str, Any]
@@ -102,3 +102,21 @@ def test_a_rollback_gives_no_canary_that_began_meanwhile_all_the_traffic(rig: Ri
     running = rollout.canary_of(rig.house.service())
     assert running is not None and running.version == V3
     assert not any(t.get("latestRevision") and t["percent"] for t in rig.house.service()["spec"]["traffic"])
+
+
+def test_a_rollback_while_a_canary_runs_takes_that_back_and_not_the_champion(rig: Rig) -> None:
+    serving.promote(rig.place(), "flights", V2)
+    now = time.time()
+    state = Canary(V3, V2, "flights-00002", now, "watching", now, "an-event")
+    insist(rig.house, lambda service: rollout.start_patch(service, state))
+    eventually(lambda: rollout.newest_revision(rig.house.service()) == "flights-00003")
+    state = replace(state, revision="flights-00003")
+    insist(rig.house, lambda service: rollout.shift_patch(service, state, 20))
+    eventually(lambda: rig.house.knative.traffic[-1] == {V2: 80, V3: 20})
+    assert serving.rollback(rig.place(), "flights", None).endswith(f"taken back: {V3}")
+    assert rig.house.serves() == V2 and rollout.canary_of(rig.house.service()) is None
+    known = rig.house.store.serving("flights")
+    assert known is not None and (known.version, known.previous) == (V2, V1)
+    assert rig.sink.events[-1]["data"]["version"] == V3
+    assert "taken back: " + V2 in serving.rollback(rig.place(), "flights", None)
+    assert rig.house.serves() == V1
