@@ -62,10 +62,11 @@ def opened(named: str | None, context: str | None, environ: Mapping[str, str]) -
     # Here, not above: it takes over a second, which a command that talks to no cluster should not pay.
     from kubernetes import client, config
 
-    configuration, found = client.Configuration(), files(named, environ)
+    configuration = client.Configuration()
     # What may be tried again is the caller's to say: a library that repeats a POST makes a second object.
     configuration.retries = False
     try:
+        found = files(named, environ)
         if is_pods_own(named, context, found, SERVICE_ACCOUNT / "token"):
             config.load_incluster_config(configuration)
             return Opened(client.ApiClient(configuration), (SERVICE_ACCOUNT / "namespace").read_text().strip())
@@ -81,13 +82,19 @@ def opened(named: str | None, context: str | None, environ: Mapping[str, str]) -
 
 
 def files(named: str | None, environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """The kubeconfigs that are there, the one that counts most first.
+    """The kubeconfigs that are there, the one that counts most first. Raises OSError for one that may not be seen.
 
     named: one path, or several separated by `:`; None: as kubectl finds them.
     """
     text = named or environ.get(VARIABLE) or DEFAULT
-    paths = (Path(part).expanduser() for part in text.split(":") if part)
-    return tuple(path for path in paths if path.is_file())
+    return tuple(path for path in (_at_home(part) for part in text.split(":") if part) if path.is_file())
+
+
+def _at_home(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # a pod's user has no home
+        return Path(text)
 
 
 def is_pods_own(named: str | None, context: str | None, found: Sequence[Path], token: Path) -> bool:

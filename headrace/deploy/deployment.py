@@ -19,7 +19,7 @@ from headrace.deploy import causes, difference, ownership, plan
 from headrace.deploy.causes import Cause
 from headrace.deploy.difference import Change, Difference
 from knative import rollout
-from knative.client import Cluster, ClusterError, NotFound, Refused, Unreachable
+from knative.client import Cluster, ClusterError, Conflict, NotFound, Refused, Unreachable
 
 Object = dict[str, Any]
 
@@ -173,14 +173,14 @@ def _at(tell: Tell, done: int, total: int) -> Callable[[str], None]:
 
 
 def _patiently(call: Callable[[], T], ends: float, tell: Callable[[str], None]) -> T:
-    """What `call` gives. A server or webhook that is away is asked again until `ends`, a time of the monotonic clock:
-    every call here may be repeated.
+    """What `call` gives. A server or webhook that is away, or somebody who was quicker, is met by asking again until
+    `ends`, a time of the monotonic clock: every call here may be repeated.
     """
     while True:
         try:
             return call()
-        except Unreachable as e:
-            if time.monotonic() > ends:
+        except (Unreachable, Conflict) as e:
+            if time.monotonic() > ends or (isinstance(e, Conflict) and e.fields):
                 raise
             tell(f"asking again: {e}")
             time.sleep(POLL_S)

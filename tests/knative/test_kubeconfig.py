@@ -97,6 +97,11 @@ def test_a_kubeconfig_goes_before_the_account_of_the_pod_that_a_command_runs_in(
     assert not kubeconfig.is_pods_own(None, None, (), tmp_path / "no-token")
 
 
+def test_where_a_user_has_no_home_there_is_no_kubeconfig() -> None:
+    """As in a pod, whose user is a number."""
+    assert kubeconfig.files("~nobody-of-this-name/config", {}) == ()
+
+
 def test_a_token_file_is_read_anew_without_its_line_end_and_goes_before_a_token(tmp_path: Path, server: Asked) -> None:
     (tmp_path / "token").write_text("first\n")
     user = {"tokenFile": "token", "token": "old"}
