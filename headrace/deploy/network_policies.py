@@ -63,6 +63,12 @@ def faults(store: str, values: Mapping[str, str]) -> Iterator[Misconfigured]:
             yield e
 
 
+def is_no_bucket(url: str) -> bool:
+    """Whether it is the URL of a bucket, but for the bucket: s3:// of an unset variable, or s3:/name."""
+    parts = urlsplit(url)
+    return parts.scheme in BUCKETS and not parts.netloc
+
+
 def to_store(url: str, values: Mapping[str, str]) -> list[Object]:
     """The egress rules for the store at the fsspec URL `url`; empty for one that is mounted."""
     scheme = urlsplit(url).scheme

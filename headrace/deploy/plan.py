@@ -88,6 +88,8 @@ def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
         yield Misconfigured("--store", wishes.store, "an fsspec URL, e.g. s3://bucket or file:///var/headrace/store")
     if wishes.store is not None and urlsplit(wishes.store).scheme == "memory":
         yield Misconfigured("--store", wishes.store, "a store that all pods share; memory:// is one process's own")
+    if wishes.store is not None and network_policies.is_no_bucket(wishes.store):
+        yield Misconfigured("--store", wishes.store, "the bucket's name, e.g. s3://bucket")
     if wishes.drop is not None and not drops.is_possible(wishes.drop):
         yield Misconfigured("--drop", wishes.drop, drops.EXPECTED)
     for name in wishes.images.keys() - set(IMAGES):

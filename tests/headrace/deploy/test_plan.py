@@ -100,6 +100,8 @@ def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
         ({"store": "memory://x"}, "memory"),
         ({"images": {"predictors": "x"}}, "predictor=REF"),
         ({"image": ""}, "--image"),
+        ({"store": "s3://"}, "--store is 's3://'; expected the bucket's name"),
+        ({"store": "s3:/models"}, "--store"),
         ({"images": {"functions": ""}}, "--image"),
         ({"image": "reg.example/a:1 reg.example/b:1"}, "--image"),
         ({"broker_class": "kafka"}, "meant Kafka"),
@@ -143,7 +145,9 @@ def test_nothing_is_watched_where_nobody_wants_it() -> None:
     assert planned().keys() - planned(drop="none").keys() == {"ContainerSource folder"}
 
 
-@pytest.mark.parametrize("drop", ["", "/var/drop", "file:///var/drop", "memory://x", "claim/", "claim/Not A Name"])
+@pytest.mark.parametrize(
+    "drop", ["", "/var/drop", "file:///var/drop", "memory://x", "claim/", "claim/Not A Name", "s3://"]
+)
 def test_a_place_that_no_pod_reaches_is_refused(drop: str) -> None:
     with pytest.raises(Misconfigured, match="--drop"):
         Wishes(drop=drop)
