@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from eventing.errors import HeadraceError
 from headrace import config, pods, status
-from headrace.deploy import causes, difference, ownership, plan
+from headrace.deploy import causes, difference, notes, ownership, plan
 from headrace.deploy.causes import Cause
 from headrace.deploy.difference import Change, Difference
 from knative import rollout
@@ -94,7 +94,9 @@ def deploy(cluster: Cluster, objects: Sequence[Object], options: Options, tell: 
     if faults:
         return Report(tuple(judged), {}, tuple(faults))
     ready, wrong = _wait(cluster, objects, options, ends, tell)
-    return Report(tuple(judged), ready, tuple(wrong), tuple(_notes(cluster, objects, ready)))
+    broker = cluster.get("Broker", config.BROKER) if ready.get(f"Broker {config.BROKER}") else None
+    told = notes.of(objects, broker, cluster.get("Service", "promoter"))
+    return Report(tuple(judged), ready, tuple(wrong), tuple(told))
 
 
 def deployed_store(cluster: Cluster) -> dict[str, str]:
@@ -286,17 +288,6 @@ def _shown(cluster: Cluster, kind: str) -> list[Object]:
         return cluster.list(kind)
     except (Refused, NotFound):
         return []
-
-
-def _notes(cluster: Cluster, objects: Sequence[Object], ready: Mapping[str, bool]) -> Iterator[str]:
-    """What works otherwise than it seems: events that are sent past the Broker."""
-    if not ready.get(f"Broker {config.BROKER}"):
-        return
-    broker = cluster.get("Broker", config.BROKER) or {}
-    address = ((broker.get("status") or {}).get("address") or {}).get("url")
-    sink = next((o["data"]["K_SINK"] for o in objects if o["kind"] == "ConfigMap" and "K_SINK" in o["data"]), None)
-    if address and sink and address.rstrip("/") != sink.rstrip("/"):
-        yield f"the Broker answers at {address}, but K_SINK is {sink}: deploy with --set K_SINK={address}"
 
 
 class NotDeployed(HeadraceError):

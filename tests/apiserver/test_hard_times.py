@@ -160,6 +160,23 @@ def test_who_has_rights_in_the_namespace_alone_and_not_over_pods_may_deploy_and_
     assert api.connect(namespace).list("Broker") == []
 
 
+def test_a_folder_as_the_store_that_no_volume_is_mounted_at_is_told(api: ControlPlane, namespace: str) -> None:
+    """All would be Ready, and every pod have a store of its own."""
+    cluster = api.connect(namespace)
+    folder = {"HEADRACE_STORE": "file:///var/headrace/store"}
+    with controllers.running(api, namespace):
+        told = [
+            note for note in deploy(cluster, objects(namespace, **folder)).notes if "folder of each pod's own" in note
+        ]
+        assert len(told) == 1
+        mounted = objects(namespace, **folder)
+        for obj in (o for o in mounted if o["kind"] == "Service"):
+            pod = obj["spec"]["template"]["spec"]
+            pod["volumes"].append({"name": "store", "persistentVolumeClaim": {"claimName": "headrace-store"}})
+            pod["containers"][0]["volumeMounts"].append({"name": "store", "mountPath": "/var/headrace/store"})
+        assert not any("folder of each pod's own" in note for note in deploy(cluster, mounted).notes)
+
+
 # ---------------------------------------------------------------- what stays when we go
 
 
