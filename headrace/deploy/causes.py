@@ -40,7 +40,9 @@ _SCHEDULE = re.compile(r"Insufficient (\S+)|didn't match (?:Pod's )?node|had unt
 _SECURITY = re.compile(r'violates PodSecurity "([^"]+)"')
 _SETTING = re.compile(r'(configmap|secret) "([^"]+)" not found')
 _TERMINATING = re.compile(r"namespace (\S+) because it is being terminated")
-_EXIT = re.compile(r"Container failed with|exit(?:ed)? (?:with )?(?:code |status )?\d|CrashLoopBackOff|ExitCode\d")
+_EXIT = re.compile(
+    r"Container failed with|exit(?:ed)? (?:with )?(?:code |status )?\d|CrashLoopBackOff|ExitCode\d|OOMKilled"
+)
 
 
 @dataclass(frozen=True, slots=True)
