@@ -58,7 +58,9 @@ def rollback(place: Place, model: str, version: str | None) -> str:
             f"{model} has served no version before {now_serving}; name one: headrace rollback {model} V"
         )
     _existing(place, model, version)
-    if version == now_serving and running is None:
+    told = known is not None and known.version == version
+    # Else it is one that was cut off between its first step and its last, and is brought to its end here.
+    if version == now_serving and told and running is None and not rollout.is_held(service):
         return f"{model} {version} serves already"
     revisions = place.cluster.list("Revision", {rollout.SERVICE_LABEL: model})
     carriers = [r for r in revisions if rollout.version_of(r) == version and rollout.readiness(r).status == "True"]
@@ -68,11 +70,14 @@ def rollback(place: Place, model: str, version: str | None) -> str:
     if carrier is not None:
         _patch(place, model, lambda service: rollout.settle_patch(_as_meant(service, version)))
         revision = _until_ready(place, model, version)
-    taken = running.version if running is not None and version == now_serving else now_serving
-    if known is None or known.version != version:
-        place.store.set_serving(model, Serving(version, now_serving, _now(), "rolled back by hand"))
-    if taken is not None:
-        _tell(place, contract.ModelRolledBack(model, taken, "rolled back by hand", version, revision=revision))
+    taken = now_serving
+    if version == now_serving:
+        taken = running.version if running else known.version if known else None
+    if not told:
+        place.store.set_serving(model, Serving(version, taken, _now(), "rolled back by hand"))
+    if taken in (None, version):
+        return f"{model} {version} serves through {revision}"
+    _tell(place, contract.ModelRolledBack(model, str(taken), "rolled back by hand", version, revision=revision))
     return f"{model} {version} serves through {revision}; taken back: {taken}"
 
 

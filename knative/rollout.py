@@ -91,6 +91,12 @@ def is_split(service: Object) -> bool:
     return sum(1 for target in service["spec"].get("traffic") or () if target.get("percent")) > 1
 
 
+def is_held(service: Object) -> bool:
+    """Whether one revision answers everything by its name, so that no later change of the template takes effect."""
+    targets = service["spec"].get("traffic") or ()
+    return any(target.get("revisionName") and target.get("percent") == 100 for target in targets)
+
+
 def is_moving(service: Object) -> bool:
     """Whether Knative is still on its way to what the spec says, so that who serves is about to change."""
     serving = serving_revision(service)

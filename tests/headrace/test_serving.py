@@ -120,3 +120,25 @@ def test_a_rollback_while_a_canary_runs_takes_that_back_and_not_the_champion(rig
     assert rig.sink.events[-1]["data"]["version"] == V3
     assert "taken back: " + V2 in serving.rollback(rig.place(), "flights", None)
     assert rig.house.serves() == V1
+
+
+class Killed(BaseException):
+    """Where a process would have ended; no Exception, so that nothing handles it."""
+
+
+def test_a_rollback_that_was_cut_off_is_brought_to_its_end_by_the_next_one(rig: Rig) -> None:
+    """Between its two steps the traffic is held by a revision's name, and no change of ops would take effect."""
+    serving.promote(rig.place(), "flights", V2)
+
+    def die() -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        serving.rollback(rig.place(die), "flights", None)
+    assert rollout.is_held(rig.house.service())
+    assert f"taken back: {V2}" in serving.rollback(rig.place(), "flights", None)
+    assert not rollout.is_held(rig.house.service()) and rig.house.serves() == V1
+    known = rig.house.store.serving("flights")
+    assert known is not None and (known.version, known.previous) == (V1, V2)
+    assert [event["data"]["version"] for event in rig.sink.events] == [V2, V2]
+    assert serving.rollback(rig.place(), "flights", V1) == f"flights {V1} serves already"
