@@ -20,6 +20,7 @@ from headrace.deploy.causes import Cause
 from headrace.deploy.difference import Change, Difference
 from knative import rollout
 from knative.client import Cluster, ClusterError, Conflict, NotFound, Refused, Unreachable
+from knative.pods import SOURCE_LABEL
 
 Object = dict[str, Any]
 
@@ -275,7 +276,7 @@ def _told(cluster: Cluster, live: Mapping[str, Object]) -> dict[str, list[str]]:
                 found.setdefault(made_for, []).insert(0, text)
     for pod in _shown(cluster, "Pod"):
         labels = pod["metadata"].get("labels") or {}
-        service, source = labels.get(rollout.SERVICE_LABEL), labels.get("sources.knative.dev/containerSource")
+        service, source = labels.get(rollout.SERVICE_LABEL), labels.get(SOURCE_LABEL)
         name = f"Service {service}" if service else f"ContainerSource {source}" if source else None
         if name and (not service or newest.get(name) == labels.get(rollout.REVISION_LABEL)):
             found.setdefault(name, []).extend(pods.said_by(pod))

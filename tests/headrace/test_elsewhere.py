@@ -143,6 +143,7 @@ def test_logs_are_of_a_job_a_service_or_a_model(elsewhere: Elsewhere) -> None:
     assert "exit status 0" in elsewhere.run("logs", job)
     elsewhere.run("predict", "flights", input=ROWS)
     assert "is ready" in elsewhere.run("logs", "flights")
+    assert "watching" in elsewhere.run("logs", "folder")
     absent = elsewhere.call("logs", "absent")
     assert absent.returncode == 1
     assert job in absent.stderr and "flights" in absent.stderr
