@@ -108,12 +108,15 @@ def deploy(
         report = deployment.deploy(cluster, objects, how, tell)
         if drop == drops.NONE and not report.causes:
             gone = deployment.remove(cluster, "ContainerSource", drops.SOURCE, dry_run)  # of an earlier deploy
-            report = dataclasses.replace(report, differences=(*report.differences, *gone))
+            done = () if dry_run else tuple(f"{each.kind} {each.name}" for each in gone)
+            report = dataclasses.replace(
+                report, differences=(*report.differences, *gone), applied=(*report.applied, *done)
+            )
     if output is Output.json:
         head = {"server": cluster.server, "namespace": cluster.namespace, "dry_run": dry_run}
         screen.json_line({**head, **dataclasses.asdict(report), "healthy": not report.causes})
     else:
-        _show(report, dry_run)
+        _show(report)
     if report.causes:
         raise deployment.NotDeployed(report.causes)
 
@@ -172,9 +175,9 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         yield tell
 
 
-def _show(report: deployment.Report, dry_run: bool) -> None:
+def _show(report: deployment.Report) -> None:
     for each in report.differences:
-        screen.say(f"{_verb(each, dry_run):<16} {each.kind} {each.name}{_readiness(report, each)}")
+        screen.say(f"{_verb(report, each):<16} {each.kind} {each.name}{_readiness(report, each)}")
         for field in each.fields:
             screen.say(f"    {field.path}: {_short(field.before)} -> {_short(field.after)}")
     if report.unjudged:
@@ -183,8 +186,9 @@ def _show(report: deployment.Report, dry_run: bool) -> None:
         screen.note(note)
 
 
-def _verb(each: Difference, dry_run: bool) -> str:
-    return f"would be {each.change}" if dry_run and each.change is not Change.unchanged else str(each.change)
+def _verb(report: deployment.Report, each: Difference) -> str:
+    done = each.change is Change.unchanged or f"{each.kind} {each.name}" in report.applied
+    return str(each.change) if done else f"would be {each.change}"
 
 
 def _readiness(report: deployment.Report, each: Difference) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -59,6 +59,8 @@ class Report:
     """What is worth knowing besides."""
     unjudged: bool = False
     """The namespace is not there yet, so that the server could not judge what would be in it."""
+    applied: tuple[str, ...] = ()
+    """What was written, by kind and name: nothing in a dry run, or while something is refused."""
 
 
 def deploy(cluster: Cluster, objects: Sequence[Object], options: Options, tell: Tell) -> Report:
@@ -85,19 +87,19 @@ def deploy(cluster: Cluster, objects: Sequence[Object], options: Options, tell: 
         others = [o for o in objects if o not in first] if first else []
         unjudged = tuple(difference.difference(None, obj) for obj in others)
         return Report((*judged, *unjudged), {}, tuple(faults), unjudged=bool(unjudged))
+    applied: list[str] = []
     if first:
         # Only now can the server judge what is to be in it.
-        faults = _apply(cluster, first, options, ends, tell)
+        faults = _apply(cluster, first, options, ends, tell, applied)
         more, wrong = _judge(cluster, [o for o in objects if o not in first], options, ends, tell)
         judged, faults = [*judged, *more], [*faults, *wrong]
     if not faults:
-        faults = _apply(cluster, [o for o in objects if o not in first], options, ends, tell)
+        faults = _apply(cluster, [o for o in objects if o not in first], options, ends, tell, applied)
     if faults:
-        return Report(tuple(judged), {}, tuple(faults))
+        return Report(tuple(judged), {}, tuple(faults), applied=tuple(applied))
     ready, wrong = _wait(cluster, objects, options, ends, tell)
-    broker = cluster.get("Broker", config.BROKER) if ready.get(f"Broker {config.BROKER}") else None
-    told = notes.of(objects, broker, cluster.get("Service", "promoter"))
-    return Report(tuple(judged), ready, tuple(wrong), tuple(told))
+    told = tuple(_notes(cluster, objects, ready))
+    return Report(tuple(judged), ready, tuple(wrong), told, applied=tuple(applied))
 
 
 def deployed_store(cluster: Cluster) -> dict[str, str]:
@@ -153,8 +155,10 @@ def _judge(
     return found, faults
 
 
-def _apply(cluster: Cluster, objects: Sequence[Object], options: Options, ends: float, tell: Tell) -> list[Cause]:
-    """Apply each; what follows a refused one is left alone."""
+def _apply(
+    cluster: Cluster, objects: Sequence[Object], options: Options, ends: float, tell: Tell, applied: list[str]
+) -> list[Cause]:
+    """Apply each, and note it in `applied`; what follows a refused one is left alone."""
     for done, obj in enumerate(objects):
         step = _at(tell, done, len(objects))
         step(f"applying {causes.label(obj)}")
@@ -162,6 +166,7 @@ def _apply(cluster: Cluster, objects: Sequence[Object], options: Options, ends: 
             _patiently(_applying(cluster, obj, options), ends, step)
         except ClusterError as e:
             return [causes.of_error(obj, e)]
+        applied.append(causes.label(obj))
     return []
 
 
@@ -289,6 +294,15 @@ def _shown(cluster: Cluster, kind: str) -> list[Object]:
         return cluster.list(kind)
     except (Refused, NotFound):
         return []
+
+
+def _notes(cluster: Cluster, objects: Sequence[Object], ready: Mapping[str, bool]) -> Iterator[str]:
+    try:
+        broker = cluster.get("Broker", config.BROKER) if ready.get(f"Broker {config.BROKER}") else None
+        promoter = cluster.get("Service", "promoter")
+    except ClusterError:  # all is done, and this is by the way
+        return
+    yield from notes.of(objects, broker, promoter)
 
 
 class NotDeployed(HeadraceError):

@@ -41,8 +41,8 @@ def place(policy: Object, store: str, values: Mapping[str, str]) -> None:
     gateways = _networks(values, GATEWAY_NETWORKS)
     if name == "store":
         spec["egress"] = to_store(store, values)
-    elif name == "events" and values.get(SINK):
-        spec["egress"] = to_url(SINK, values[SINK])
+    elif name == "events" and SINK in values:
+        spec["egress"] = to_sink(values)
     elif name == "services":
         spec["ingress"][0]["from"] += gateways
     elif name == "canaries":
@@ -53,7 +53,7 @@ def faults(store: str, values: Mapping[str, str]) -> Iterator[Misconfigured]:
     """What of it cannot work, every key named."""
     judges: tuple[Callable[[], object], ...] = (
         lambda: to_store(store, values),
-        lambda: to_url(SINK, values.get(SINK, "")),
+        lambda: to_sink(values),
         lambda: _networks(values, GATEWAY_NETWORKS),
     )
     for judge in judges:
@@ -79,6 +79,17 @@ def to_store(url: str, values: Mapping[str, str]) -> list[Object]:
     if scheme in BUCKETS and key is None:
         return [_rule(networks or list(ANYWHERE), TLS)]
     return to_url(key or "--store", values[key] if key else url, networks)
+
+
+def to_sink(values: Mapping[str, str]) -> list[Object]:
+    """The egress rules for the Broker at K_SINK, where somebody says it. Raises Misconfigured."""
+    url = values.get(SINK)
+    if url is None:
+        return []
+    rules = to_url(SINK, url)
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise Misconfigured(SINK, url, "the URL at which the Broker takes events")
+    return rules
 
 
 def to_url(key: str, url: str, networks: list[Object] | None = None) -> list[Object]:

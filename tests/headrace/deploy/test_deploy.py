@@ -113,6 +113,7 @@ def test_what_ops_have_set_is_kept_and_a_conflict_is_told_and_not_forced(place: 
     refused = place.deploy("--set", "HEADRACE_CANARY_S=7")
     assert refused.returncode == 1
     assert "spec.template.spec.timeoutSeconds is kubectl-patch's" in refused.stderr
+    assert "would be changed ConfigMap headrace" in refused.stdout
     # Nothing was applied while one object was in conflict.
     assert "HEADRACE_CANARY_S" not in place.kubectl("get", "configmap", "headrace", "-o", "yaml")
     assert place.deploy("--force-conflicts").returncode == 0

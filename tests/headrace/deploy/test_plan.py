@@ -100,6 +100,8 @@ def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
         ({"store": "memory://x"}, "memory"),
         ({"images": {"predictors": "x"}}, "predictor=REF"),
         ({"image": ""}, "--image"),
+        ({"values": {"K_SINK": ""}}, "K_SINK is ''"),
+        ({"values": {"K_SINK": "broker:80/x"}}, "K_SINK"),
         ({"store": "s3://"}, "--store is 's3://'; expected the bucket's name"),
         ({"store": "s3:/models"}, "--store"),
         ({"images": {"functions": ""}}, "--image"),
