@@ -215,16 +215,8 @@ class Cluster:
         to do so, NotFound where there is no such Service, Unreachable where nothing answers behind it.
         """
         what = f"{method} {place.proxy_path}"
+        response = self._request(method, place.proxy_path, headers, body, read_s)
         try:
-            response: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
-                method,
-                self.server + place.proxy_path,
-                body=body,
-                headers=self._identified(headers),
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_s),
-                preload_content=False,
-                redirect=False,
-            )
             if response.status >= 300 and "json" in response.headers.get("Content-Type", ""):
                 # Its own answers are Status objects; what the place itself said is handed on as it is.
                 said = response.data
@@ -308,26 +300,44 @@ class Cluster:
         read_s: float | None = READ_TIMEOUT_S,
     ) -> urllib3.BaseHTTPResponse:
         """A 2xx answer whose body has not been read. Raises what the module's tree shows."""
-        headers = self._identified({"Accept": "application/json", "Content-Type": content})
-        url = self.server + path + (f"?{urlencode(query)}" if query else "")
-        try:
-            answer = self._api.call_api(method, url, headers, body, _request_timeout=(CONNECT_TIMEOUT_S, read_s))
-        except urllib3.exceptions.HTTPError as e:
-            raise Unreachable(f"{method} {path}: no answer from {self.server}: {e}") from e
-        response: urllib3.BaseHTTPResponse = answer.response
+        headers = {"Accept": "application/json", "Content-Type": content}
+        sent = None if body is None else json.dumps(body).encode()
+        response = self._request(method, path + (f"?{urlencode(query)}" if query else ""), headers, sent, read_s)
         self._skew_s = skew(response.headers.get("Date"), time.time())
         if response.status >= 300:
             with closing(response):
-                raise refusal(f"{method} {path}", response.status, response.data)
+                try:
+                    said = response.data
+                except urllib3.exceptions.HTTPError as e:
+                    raise Unreachable(f"{method} {path}: the answer broke off: {e}") from e
+                raise refusal(f"{method} {path}", response.status, said)
         return response
 
-    def _identified(self, headers: Mapping[str, str]) -> urllib3.HTTPHeaderDict:
-        """The headers of a request, and who asks."""
+    def _request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, read_s: float | None
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer to one request in the kubeconfig's name, whatever its status, its body not read yet.
+
+        Past `ApiClient.call_api`, which makes an error of its own of a certificate that is not trusted.
+        """
         sent = urllib3.HTTPHeaderDict(headers)
         self._api.update_params_for_auth(sent, [], ["BearerToken"], None, None, None)
         for name, value in self._headers:
             sent.add(name, value)
-        return sent
+        try:
+            response: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
+                method,
+                self.server + target,
+                body=body,
+                headers=sent,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_s),
+                preload_content=False,
+                redirect=False,
+            )
+        except urllib3.exceptions.HTTPError as e:
+            path = target.partition("?")[0]
+            raise Unreachable(f"{method} {path}: no answer from {self.server}: {e}") from e
+        return response
 
     def _path(
         self, kind: str, name: str | None = None, subresource: str | None = None, namespace: str | None = None

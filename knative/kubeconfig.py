@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import urllib3
+
 from eventing.errors import Misconfigured
 
 VARIABLE = "KUBECONFIG"
@@ -73,6 +75,9 @@ def opened(named: str | None, context: str | None, environ: Mapping[str, str]) -
         documents = read(found)
         chosen = choose(documents, context)
         _load(configuration, [path for path, _ in documents], chosen)
+        if not configuration.verify_ssl:
+            # Somebody has said insecure-skip-tls-verify: a warning at each request tells them nothing.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         return Opened(client.ApiClient(configuration), chosen.namespace, chosen.headers)
     except (config.ConfigException, OSError, ValueError, ImportError) as e:
         wanted = f"context {context!r}" if context else "a current context"
