@@ -34,6 +34,10 @@ READ_TIMEOUT_S = 30.0
 WATCH_S = 60.0  # one watch request; shorter than the five minutes after which proxies cut what looks idle
 RECONNECT_S = 1.0  # between a watch that broke and the next
 GONE = 410
+BUSY, BUSY_PAUSES_S = (
+    429,
+    (1.0, 2.0, 4.0),
+)  # a server that has more requests than it takes at once says so, and means it
 POD_WAIT_S = 60.0  # from a Job's creation to its pod's first line: scheduling and an image pull
 NO_NAMES = ("", ".", "..")  # in a path they would lead to the list of all objects, or beside it
 # Else an API server drops what it does not know without a word, and with it what somebody meant.
@@ -302,7 +306,15 @@ class Cluster:
         """A 2xx answer whose body has not been read. Raises what the module's tree shows."""
         headers = {"Accept": "application/json", "Content-Type": content}
         sent = None if body is None else json.dumps(body).encode()
-        response = self._request(method, path + (f"?{urlencode(query)}" if query else ""), headers, sent, read_s)
+        target = path + (f"?{urlencode(query)}" if query else "")
+        response = self._request(method, target, headers, sent, read_s)
+        for pause_s in BUSY_PAUSES_S:
+            if response.status != BUSY:
+                break
+            # It has done nothing yet, whatever was asked. Its own Retry-After is one second, mostly.
+            response.close()
+            time.sleep(pause_s)
+            response = self._request(method, target, headers, sent, read_s)
         self._skew_s = skew(response.headers.get("Date"), time.time())
         if response.status >= 300:
             with closing(response):

@@ -23,9 +23,10 @@ Object = dict[str, Any]
 
 
 class Asked(ThreadingHTTPServer):
-    """A server that remembers the headers it was asked with."""
+    """A server that remembers the headers it was asked with. busy: how many requests it takes none of."""
 
     def __init__(self) -> None:
+        self.busy = 0
         self.headers: list[list[tuple[str, str]]] = []
         super().__init__(("127.0.0.1", 0), _Answer)
 
@@ -41,6 +42,12 @@ class _Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert isinstance(self.server, Asked)
         self.server.headers.append(list(self.headers.items()))
+        if self.server.busy:
+            self.server.busy -= 1
+            self.send_response(429)
+            self.send_header("Retry-After", "1")
+            self.end_headers()
+            return
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b'{"kind": "ConfigMap", "metadata": {"name": "a"}}')
@@ -180,3 +187,11 @@ def test_a_proxy_of_the_kind_socks_is_taken(tmp_path: Path) -> None:
     done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "no answer from https://192.0.2.1:6443" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(tmp_path: Path, server: Asked) -> None:
+    """As kubectl does: a 429 was not looked at."""
+    cluster = Cluster.connect(written(tmp_path / "config", config(server.url)))
+    server.busy = 1
+    assert cluster.get("ConfigMap", "a") is not None
+    assert len(server.headers) == 2
