@@ -31,7 +31,7 @@ def promote(place: Place, model: str, version: str | None) -> str:
     """
     version = version or _newest(place, model)
     _existing(place, model, version)
-    service = place.service(model)
+    service = _of_model(place, model)
     before = _serving(place, model, service)
     known = place.store.serving(model)
     told = known is not None and known.version == version
@@ -49,7 +49,7 @@ def rollback(place: Place, model: str, version: str | None) -> str:
     """Let `version` serve again, at once when its Revision is still there. None: the one before, which is the champion
     while a canary runs. Raises HeadraceError when there is none to go back to.
     """
-    service = place.service(model)
+    service = _of_model(place, model)
     now_serving = _serving(place, model, service)
     known, running = place.store.serving(model), rollout.canary_of(service)
     version = version or (running.champion if running else known.previous if known else None)
@@ -79,6 +79,14 @@ def rollback(place: Place, model: str, version: str | None) -> str:
         return f"{model} {version} serves through {revision}"
     _tell(place, contract.ModelRolledBack(model, str(taken), "rolled back by hand", version, revision=revision))
     return f"{model} {version} serves through {revision}; taken back: {taken}"
+
+
+def _of_model(place: Place, model: str) -> Object:
+    """The model's Service. Raises HeadraceError where there is none, or one of that name which is somebody else's."""
+    service = place.service(model)
+    if rollout.model_of(service) != model:
+        raise HeadraceError(f"there is a Service {model} which does not serve this model, and is left as it is")
+    return service
 
 
 def _patch(place: Place, model: str, make: Callable[[Object], Object]) -> None:

@@ -258,8 +258,8 @@ def _live(cluster: Cluster, wanted: set[str]) -> dict[str, Object]:
 def _cause(name: str, live: Object | None, told: Mapping[str, Sequence[str]]) -> Cause:
     if live is None:
         return Cause(name, "it has been removed by somebody", "deploy again", final=True)
-    said = live.get("status") or {}
-    if said.get("conditions") and said.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
+    generation = live["metadata"].get("generation", 0)
+    if (live.get("status") or {}).get("observedGeneration", generation) < generation:
         return Cause(name, "its controller has not looked yet at what was applied")
     return causes.of_part(live, told.get(name, ()))
 

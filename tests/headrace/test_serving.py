@@ -18,6 +18,7 @@ from headrace.local.objects.objects import set_condition
 from headrace.place import Place
 from knative import client, rollout
 from knative.canary import Canary
+from tests.functions import packages
 from tests.functions.promoter import promoter_house
 from tests.functions.promoter.promoter_house import V1, V2, V3, House, eventually, insist
 from tests.trainers.conftest import Sink
@@ -120,6 +121,20 @@ def test_a_rollback_while_a_canary_runs_takes_that_back_and_not_the_champion(rig
     assert rig.sink.events[-1]["data"]["version"] == V3
     assert "taken back: " + V2 in serving.rollback(rig.place(), "flights", None)
     assert rig.house.serves() == V1
+
+
+@pytest.mark.parametrize("decide", [serving.promote, serving.rollback])
+def test_a_service_of_the_models_name_that_is_somebody_elses_is_left_as_it_is(
+    rig: Rig, decide: Callable[[Place, str, str | None], str]
+) -> None:
+    rig.house.store.publish(packages.build_package(rig.house.home / "theirs", name="orders", version=V1))
+    spec = {"template": {"spec": {"containers": [{"name": "shop", "image": "shop:1"}]}}}
+    theirs = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "orders"}, "spec": spec}
+    rig.house.cluster.create(theirs)
+    with pytest.raises(HeadraceError, match="a Service orders which does not serve this model"):
+        decide(rig.place(), "orders", V1)
+    after = rig.house.cluster.get("Service", "orders")
+    assert after is not None and "env" not in after["spec"]["template"]["spec"]["containers"][0]
 
 
 class Killed(BaseException):
