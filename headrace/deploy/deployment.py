@@ -98,7 +98,11 @@ def deploy(cluster: Cluster, objects: Sequence[Object], options: Options, tell: 
     if faults:
         return Report(tuple(judged), {}, tuple(faults), applied=tuple(applied))
     ready, wrong = _wait(cluster, objects, options, ends, tell)
-    told = tuple(_notes(cluster, objects, ready))
+    try:
+        wrong = wrong or _overridden(cluster, objects)
+        told = tuple(_notes(cluster, objects, ready))
+    except Unreachable:  # all is done, and these are by the way
+        told = ()
     return Report(tuple(judged), ready, tuple(wrong), told, applied=tuple(applied))
 
 
@@ -296,13 +300,20 @@ def _shown(cluster: Cluster, kind: str) -> list[Object]:
         return []
 
 
+def _overridden(cluster: Cluster, objects: Sequence[Object]) -> list[Cause]:
+    """Whether somebody else has deployed in the meantime: of two at once each has applied some objects last."""
+    (wanted,) = (o for o in objects if o["kind"] == "ConfigMap" and o["metadata"]["name"] == config.CONFIG_MAP)
+    found = (cluster.get("ConfigMap", config.CONFIG_MAP) or {}).get("data") or {}
+    other = sorted(key for key, value in wanted["data"].items() if found.get(key) != value)
+    if not other:
+        return []
+    what = f"somebody else has deployed meanwhile, with another {', '.join(other)}"
+    return [Cause(causes.label(wanted), what, "deploy again, one after the other", final=True)]
+
+
 def _notes(cluster: Cluster, objects: Sequence[Object], ready: Mapping[str, bool]) -> Iterator[str]:
-    try:
-        broker = cluster.get("Broker", config.BROKER) if ready.get(f"Broker {config.BROKER}") else None
-        promoter = cluster.get("Service", "promoter")
-    except ClusterError:  # all is done, and this is by the way
-        return
-    yield from notes.of(objects, broker, promoter)
+    broker = cluster.get("Broker", config.BROKER) if ready.get(f"Broker {config.BROKER}") else None
+    return notes.of(objects, broker, cluster.get("Service", "promoter"))
 
 
 class NotDeployed(HeadraceError):

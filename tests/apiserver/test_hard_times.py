@@ -132,6 +132,22 @@ def test_pods_that_stay_are_made_anew_when_the_values_that_they_read_change(api:
         assert [name for name, template in templates().items() if template == first[name]] == []
 
 
+def test_of_two_deployments_at_once_one_is_told_that_it_does_not_stand(api: ControlPlane, namespace: str) -> None:
+    """Each has applied some of the objects last, so that neither stands whole."""
+    cluster = api.connect(namespace)
+    (theirs,) = (o for o in objects(namespace, HEADRACE_POLL_S="30") if o["kind"] == "ConfigMap")
+    theirs["data"]["HEADRACE_STORE"] = "s3://theirs"
+
+    def meanwhile(what: str, *_: int) -> None:
+        if what.startswith("applying ContainerSource"):
+            cluster.apply(theirs)
+
+    options = deployment.Options(timeout_s=60)
+    with controllers.running(api, namespace):
+        found = said(deployment.deploy(cluster, objects(namespace), options, meanwhile))
+    assert found.startswith("ConfigMap headrace: somebody else has deployed meanwhile, with another HEADRACE_STORE")
+
+
 def test_who_has_rights_in_the_namespace_alone_and_not_over_pods_may_deploy_and_undeploy(
     api: ControlPlane, namespace: str
 ) -> None:
