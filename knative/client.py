@@ -334,6 +334,8 @@ class Cluster:
         """
         sent = urllib3.HTTPHeaderDict(headers)
         self._api.update_params_for_auth(sent, [], ["BearerToken"], None, None, None)
+        if "authorization" in sent:  # a token that was pasted with its line end is a token
+            sent["authorization"] = sent["authorization"].strip()
         for name, value in self._headers:
             sent.add(name, value)
         try:

@@ -123,6 +123,11 @@ def test_a_token_file_is_read_anew_without_its_line_end_and_goes_before_a_token(
     assert server.last("Authorization") == ["Bearer second"]
 
 
+def test_a_token_with_its_line_end_is_a_token(tmp_path: Path, server: Asked) -> None:
+    Cluster.connect(written(tmp_path / "config", config(server.url, {"token": "pasted\n"}))).get("ConfigMap", "a")
+    assert server.last("Authorization") == ["Bearer pasted"]
+
+
 def plugin(script: str, **more: str) -> Object:
     api = "client.authentication.k8s.io/v1"
     return {"exec": {"apiVersion": api, "command": "sh", "args": ["-c", script], "interactiveMode": "Never", **more}}
