@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ IMAGES = ("predictor", "functions", "trainers")  # the last words of the images'
 VALUES = "headrace.dev/values"  # of a pod template: which values of the ConfigMap its pods have read
 # Keys that say which store it is, and where: one without the others is another one.
 OF_THE_STORE = ("HEADRACE_STORE", *ENDPOINTS, *REGIONS, network_policies.STORE_NETWORKS)
+_SECRET = re.compile(r"SECRET|PASSWORD|SESSION_TOKEN|SAS_TOKEN|ACCOUNT_KEY")  # in the name of a variable
 JOURNAL = "http://journal.{namespace}.svc.cluster.local/journal"  # as the manifest's, in any namespace
 
 
@@ -98,6 +100,9 @@ def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
         # An empty one is a script's unset variable; the manifest's own, which nobody publishes, is not what it means.
         if ref is not None and (not ref or any(map(str.isspace, ref))):
             yield Misconfigured("--image", ref, "an image's reference, e.g. registry.example/headrace:0.1.0")
+    for key in filter(_SECRET.search, wishes.values):
+        expected = "a key of Secret headrace-store, which is not for everybody who may read ConfigMaps: docs/ops.md"
+        yield Misconfigured(key, "…", expected)  # its value is not for a log either
     yield from network_policies.faults(_store(wishes), wishes.values)
     known = wishes.broker_class is None or wishes.broker_class in BROKER_CLASSES
     if not known and "K_SINK" not in wishes.values:

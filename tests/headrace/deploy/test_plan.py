@@ -115,6 +115,13 @@ def test_a_wish_that_cannot_work_is_refused_with_what_is_expected(wishes: dict[s
         Wishes(**wishes)
 
 
+def test_what_is_secret_is_put_into_no_config_map_and_into_no_message() -> None:
+    with pytest.raises(Misconfigured, match=r"AWS_SECRET_ACCESS_KEY.*Secret headrace-store") as refused:
+        plan.Wishes(values={"AWS_SECRET_ACCESS_KEY": "hush"})
+    assert "hush" not in str(refused.value)
+    plan.Wishes(values={"AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token"})
+
+
 def test_all_wishes_that_cannot_work_are_named_at_once() -> None:
     with pytest.raises(HeadraceError, match=r"models.*Nats"):
         Wishes(store="models", broker_class="Nats")
