@@ -16,11 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from eventing.errors import HeadraceError, Misconfigured
+from functions.promoter import deployment as models
 from headrace import config
 from headrace.deploy import drop as drops
 from headrace.deploy import network_policies
 from headrace.place_store import ENDPOINTS, REGIONS
-from knative import vocabulary
+from knative import json_patch, vocabulary
 
 Object = dict[str, Any]
 
@@ -30,6 +31,7 @@ VALUES = "headrace.dev/values"  # of a pod template: which values of the ConfigM
 # Keys that say which store it is, and where: one without the others is another one.
 OF_THE_STORE = ("HEADRACE_STORE", *ENDPOINTS, *REGIONS, network_policies.STORE_NETWORKS)
 _SECRET = re.compile(r"SECRET|PASSWORD|SESSION_TOKEN|SAS_TOKEN|ACCOUNT_KEY")  # in the name of a variable
+PATCH = "HEADRACE_PREDICTOR_PATCH"  # of the manifest that the promoter makes models' Services of
 JOURNAL = "http://journal.{namespace}.svc.cluster.local/journal"  # as the manifest's, in any namespace
 
 
@@ -100,6 +102,11 @@ def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
         # An empty one is a script's unset variable; the manifest's own, which nobody publishes, is not what it means.
         if ref is not None and (not ref or any(map(str.isspace, ref))):
             yield Misconfigured("--image", ref, "an image's reference, e.g. registry.example/headrace:0.1.0")
+    try:
+        models.fits(json_patch.parse(wishes.values.get(PATCH, "")))
+    except json_patch.BadPatch as e:
+        expected = f"a JSON patch (RFC 6902) that fits functions/manifests/predictor.yaml and predictor-grpc.yaml: {e}"
+        yield Misconfigured(PATCH, wishes.values[PATCH], expected)
     for key in filter(_SECRET.search, wishes.values):
         expected = "a key of Secret headrace-store, which is not for everybody who may read ConfigMaps: docs/ops.md"
         yield Misconfigured(key, "…", expected)  # its value is not for a log either
@@ -158,10 +165,14 @@ def _values(data: Mapping[str, str], wishes: Wishes) -> dict[str, str]:
     if image := wishes.images.get("predictor") or wishes.image:
         # The promoter makes the models' Services, of a manifest that it brings along.
         step = {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}
-        values["HEADRACE_PREDICTOR_PATCH"] = json.dumps([step])
+        values[PATCH] = json.dumps([step])
     if wishes.store:
         values["HEADRACE_STORE"] = wishes.store
-    return {**values, **drops.values(wishes.drop), **wishes.values}
+    values |= {**drops.values(wishes.drop), **wishes.values}
+    if image and wishes.values.get(PATCH, "").strip():
+        # What else somebody wants of the models' Services comes after their image.
+        values[PATCH] = json.dumps([step, *json.loads(wishes.values[PATCH])])
+    return values
 
 
 def rolled(objects: Sequence[Object]) -> list[Object]:

@@ -86,6 +86,16 @@ def test_the_models_services_that_the_promoter_makes_get_the_image_too() -> None
     )
 
 
+def test_an_image_and_a_patch_of_somebodys_own_both_reach_the_models_to_come() -> None:
+    """The later option would have unsaid the earlier one."""
+    theirs = '[{"op": "add", "path": "/spec/template/spec/nodeSelector", "value": {"disk": "fast"}}]'
+    wishes = {"images": {"predictor": "reg/p:2"}, "values": {"HEADRACE_PREDICTOR_PATCH": theirs}}
+    patch = json_patch.parse(planned(**wishes)["ConfigMap headrace"]["data"]["HEADRACE_PREDICTOR_PATCH"])
+    assert [(step.op, step.path[-1]) for step in patch] == [("replace", "image"), ("add", "nodeSelector")]
+    alone = planned(values={"HEADRACE_PREDICTOR_PATCH": theirs})["ConfigMap headrace"]["data"]
+    assert alone["HEADRACE_PREDICTOR_PATCH"] == theirs
+
+
 def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
     data = planned(store="s3://models", values={"HEADRACE_CANARY_S": "5", "K_SINK": "http://b"})["ConfigMap headrace"]
     assert data["data"]["HEADRACE_STORE"] == "s3://models"
@@ -100,6 +110,8 @@ def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
         ({"store": "memory://x"}, "memory"),
         ({"images": {"predictors": "x"}}, "predictor=REF"),
         ({"image": ""}, "--image"),
+        ({"values": {"HEADRACE_PREDICTOR_PATCH": '{"op": "add"}'}}, "a JSON patch is a list of operations"),
+        ({"values": {"HEADRACE_PREDICTOR_PATCH": '[{"op": "remove", "path": "/spec/x"}]'}}, "HEADRACE_PREDICTOR_PATCH"),
         ({"values": {"K_SINK": ""}}, "K_SINK is ''"),
         ({"values": {"K_SINK": "broker:80/x"}}, "K_SINK"),
         ({"store": "s3://"}, "--store is 's3://'; expected the bucket's name"),
