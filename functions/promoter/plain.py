@@ -74,7 +74,7 @@ class PlainPromoter:
     """By model and version, what the gate measured; lost with the process, and then missing in the verdict alone."""
 
     def look(self) -> None:
-        """One step for each model. Raises ClusterError when the cluster is away, or shows no Deployments."""
+        """One step for each model. Raises RetryLater when the cluster is away, Refused where it shows none of them."""
         for deployment in self.cluster.list("Deployment", PREDICTORS):
             if (model := rolling.model_of(deployment)) is None:
                 continue
@@ -183,7 +183,7 @@ def main(environ: Mapping[str, str]) -> None:
     while not stop.is_set():
         try:
             promoter.look()
-        except client.ClusterError as e:
+        except RetryLater as e:
             log.warning("%s", e)
         stop.wait(its.poll_s)
 
