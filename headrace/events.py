@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from cloudevents.core.v1.event import CloudEvent
@@ -13,6 +15,7 @@ from eventing.errors import Rejected
 from functions.store import Store
 
 DEAD_LETTERS = "dead-letters"
+REPLAYING = f"{DEAD_LETTERS}/replaying"
 ERROR_ATTRIBUTES = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
 
 
@@ -49,7 +52,7 @@ class DeadLetter:
 def dead_letters(store: Store) -> list[DeadLetter]:
     """All that lie in the store, oldest first. Raises RetryLater when the store is away."""
     found = []
-    for path in store.list(DEAD_LETTERS):
+    for path in sorted(store.list(DEAD_LETTERS), key=lambda path: PurePosixPath(path).name):
         event = store.read_json(path)
         if event is not None:  # replayed by another hand between the list and the read
             found.append(DeadLetter(path, event))
@@ -63,3 +66,18 @@ def dead_letter(store: Store, id: str) -> DeadLetter:
         if letter.id == id:
             return letter
     raise Rejected(f"there is no dead letter {id!r}; there are: {', '.join(d.id for d in found) or 'none'}")
+
+
+def replay(store: Store, letter: DeadLetter, send: Callable[[CloudEvent], object]) -> None:
+    """Send the letter's event again, and forget it once that is taken.
+
+    It is put aside first: an event that fails again comes back under the very same name, and that before the Broker has
+    answered, where that waits for its subscribers. Raises Rejected, RetryLater: then the letter is still there.
+    """
+    event = letter.cloud_event()
+    aside = f"{REPLAYING}/{PurePosixPath(letter.path).name}"
+    if letter.path != aside:
+        store.write_json(aside, letter.event)
+        store.delete(letter.path)
+    send(event)
+    store.delete(aside)  # after the 202: twice is harmless, never is not

@@ -8,13 +8,13 @@ from eventing.errors import HeadraceError
 from headrace import pods
 from headrace.place import Place
 from knative import rollout
-from knative.pods import newest
+from knative.pods import SOURCE_LABEL, newest
 
 
 def lines(place: Place, name: str, follow: bool) -> Iterator[str]:
-    """The lines of a Job, of a Service's newest pod, or of the last training of a model that does not serve yet.
+    """The lines of a Job, of a Service's or ContainerSource's newest pod, or of a model's last training.
 
-    Raises HeadraceError naming what there is.
+    The last is for one that does not serve yet. Raises HeadraceError naming what there is.
     """
     cluster = place.cluster
     job = name.removeprefix("job/")
@@ -24,6 +24,11 @@ def lines(place: Place, name: str, follow: bool) -> Iterator[str]:
         pod = newest(cluster.list("Pod", {rollout.SERVICE_LABEL: name}))
         if pod is None:
             raise HeadraceError(f"Service {name} is at zero: it has no pod, and no log; a request brings one")
+        return cluster.pod_logs(pod["metadata"]["name"], pods.container(pod), follow)
+    if cluster.get("ContainerSource", name) is not None:
+        pod = newest(cluster.list("Pod", {SOURCE_LABEL: name}))
+        if pod is None:
+            raise HeadraceError(f"ContainerSource {name} has no pod; see `headrace status`")
         return cluster.pod_logs(pod["metadata"]["name"], pods.container(pod), follow)
     training = _last_training(place, name)
     if training is not None and cluster.get("Job", training) is not None:

@@ -91,7 +91,12 @@ class Place:
         """The store's URL, with this process prepared to open it. Raises NotHere where it cannot be from here."""
         settings = place_store.settings(self.values, os.environ, self.is_laptop, self.is_around_us)
         os.environ.update(settings)  # where fsspec's drivers look
-        return self.values["HEADRACE_STORE"]
+        url = self.values.get("HEADRACE_STORE")
+        if not url:
+            raise NotHere(
+                f"ConfigMap {config.CONFIG_MAP} in namespace {self.cluster.namespace} names no store; is it Headrace's?"
+            )
+        return url
 
     @property
     def broker_url(self) -> str:

@@ -27,6 +27,8 @@ def said_by(pod: Object) -> Iterator[str]:
         ended = (container.get("lastState") or {}).get("terminated") or {}
         if ended.get("message"):
             yield f"ExitCode{ended.get('exitCode', '?')}: {ended['message'].strip()}"
+        elif ended.get("reason") == "OOMKilled":  # it had no time to say so itself
+            yield "OOMKilled: it took more memory than its limit"
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") not in ORDINARY:
             yield f"{waiting['reason']}: {waiting.get('message', '')}"

@@ -31,7 +31,7 @@ def promote(place: Place, model: str, version: str | None) -> str:
     """
     version = version or _newest(place, model)
     _existing(place, model, version)
-    service = place.service(model)
+    service = _of_model(place, model)
     before = _serving(place, model, service)
     known = place.store.serving(model)
     told = known is not None and known.version == version
@@ -46,19 +46,21 @@ def promote(place: Place, model: str, version: str | None) -> str:
 
 
 def rollback(place: Place, model: str, version: str | None) -> str:
-    """Let `version` (None: the one before) serve again, at once when its Revision is still there. Raises HeadraceError
-    when there is none to go back to.
+    """Let `version` serve again, at once when its Revision is still there. None: the one before, which is the champion
+    while a canary runs. Raises HeadraceError when there is none to go back to.
     """
-    service = place.service(model)
+    service = _of_model(place, model)
     now_serving = _serving(place, model, service)
-    known = place.store.serving(model)
-    version = version or (known.previous if known else None)
+    known, running = place.store.serving(model), rollout.canary_of(service)
+    version = version or (running.champion if running else known.previous if known else None)
     if version is None:
         raise HeadraceError(
             f"{model} has served no version before {now_serving}; name one: headrace rollback {model} V"
         )
     _existing(place, model, version)
-    if version == now_serving:
+    told = known is not None and known.version == version
+    # Else it is one that was cut off between its first step and its last, and is brought to its end here.
+    if version == now_serving and told and running is None and not rollout.is_held(service):
         return f"{model} {version} serves already"
     revisions = place.cluster.list("Revision", {rollout.SERVICE_LABEL: model})
     carriers = [r for r in revisions if rollout.version_of(r) == version and rollout.readiness(r).status == "True"]
@@ -66,12 +68,25 @@ def rollback(place: Place, model: str, version: str | None) -> str:
     _patch(place, model, lambda service: rollout.rollback_patch(service, version, carrier))
     revision = _until_ready(place, model, version)
     if carrier is not None:
-        _patch(place, model, rollout.settle_patch)
+        _patch(place, model, lambda service: rollout.settle_patch(_as_meant(service, version)))
         revision = _until_ready(place, model, version)
-    place.store.set_serving(model, Serving(version, now_serving, _now(), "rolled back by hand"))
-    if now_serving is not None:
-        _tell(place, contract.ModelRolledBack(model, now_serving, "rolled back by hand", version, revision=revision))
-    return f"{model} {version} serves through {revision}; taken back: {now_serving}"
+    taken = now_serving
+    if version == now_serving:
+        taken = running.version if running else known.version if known else None
+    if not told:
+        place.store.set_serving(model, Serving(version, taken, _now(), "rolled back by hand"))
+    if taken in (None, version):
+        return f"{model} {version} serves through {revision}"
+    _tell(place, contract.ModelRolledBack(model, str(taken), "rolled back by hand", version, revision=revision))
+    return f"{model} {version} serves through {revision}; taken back: {taken}"
+
+
+def _of_model(place: Place, model: str) -> Object:
+    """The model's Service. Raises HeadraceError where there is none, or one of that name which is somebody else's."""
+    service = place.service(model)
+    if rollout.model_of(service) != model:
+        raise HeadraceError(f"there is a Service {model} which does not serve this model, and is left as it is")
+    return service
 
 
 def _patch(place: Place, model: str, make: Callable[[Object], Object]) -> None:
@@ -114,12 +129,14 @@ def _serving(place: Place, model: str, service: Object) -> str | None:
 
 
 def _until_ready(place: Place, model: str, version: str) -> str:
-    """Wait until `version` answers; the name of its Revision."""
+    """Wait until `version` answers; the name of its Revision. Raises HeadraceError where it does not, or where somebody
+    decides otherwise meanwhile.
+    """
     deadline = time.monotonic() + READY_S
     with screen.progress() as bar:
         bar.add_task(f"{model} {version} becomes ready", total=None)
         while time.monotonic() < deadline:
-            service = place.service(model)
+            service = _as_meant(place.service(model), version)
             state = rollout.readiness(service)
             revision = rollout.serving_revision(service)
             if state.status == "False" and not _waits(place, service):
@@ -128,6 +145,20 @@ def _until_ready(place: Place, model: str, version: str) -> str:
                 return revision
             time.sleep(LOOK_S)
     raise HeadraceError(f"{model} {version} was not ready within {READY_S:.0f} s; see `headrace status`")
+
+
+def _as_meant(service: Object, version: str) -> Object:
+    """The Service, where it is still to serve `version`. Raises HeadraceError where somebody has decided otherwise
+    since: that stands, and what we would do next would undo it.
+    """
+    model, wanted = service["metadata"]["name"], rollout.version_of(service["spec"]["template"])
+    if (running := rollout.canary_of(service)) is not None:
+        raise HeadraceError(
+            f"{model} {version} was put in place, but a canary of {running.version} has begun meanwhile"
+        )
+    if wanted != version:
+        raise HeadraceError(f"{model} {version} was put in place, but meanwhile somebody else decided for {wanted}")
+    return service
 
 
 def _waits(place: Place, service: Object) -> bool:

@@ -86,6 +86,8 @@ def refusal(what: str, status: int, body: bytes) -> ClusterError:
         return NotFound(f"{what}: {reason}")
     if status == 409:
         return Conflict(f"{what}: {reason}", tuple(_owned(told)))
+    if status == 401:
+        reason += "; who asks is not known there: the credentials have expired, or are another cluster's"
     if status == 429 or (status >= 500 and not _UNTYPED.match(reason)):
         return Unreachable(f"{what}: {reason}")
     return Refused(what, reason, status)

@@ -1,4 +1,5 @@
-"""Every call to the Kubernetes API: plain dicts in and out, nothing decided. The only importer of `kubernetes`.
+"""Every call to the Kubernetes API: plain dicts in and out, nothing decided. It alone and `knative.kubeconfig` use
+`kubernetes`.
 
 Used by the promoter, the CLI and the tests, against a cluster and the laptop's platform alike. Paths come from
 `knative.resources`, so a first call needs no discovery; `knative.answers` has what an API server may say besides yes.
@@ -13,14 +14,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import urllib3
 
-from eventing.errors import Misconfigured
-from knative import answers, pods
+from knative import answers, kubeconfig, pods
 from knative.answers import ClusterError, Conflict, NotFound, OwnedField, Refused, Unreachable, refusal, skew
 from knative.inside import Inside
 from knative.resources import RESOURCES, Resource
@@ -34,10 +33,15 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 WATCH_S = 60.0  # one watch request; shorter than the five minutes after which proxies cut what looks idle
 RECONNECT_S = 1.0  # between a watch that broke and the next
+GONE = 410
+BUSY, BUSY_PAUSES_S = (
+    429,
+    (1.0, 2.0, 4.0),
+)  # a server that has more requests than it takes at once says so, and means it
 POD_WAIT_S = 60.0  # from a Job's creation to its pod's first line: scheduling and an image pull
+NO_NAMES = ("", ".", "..")  # in a path they would lead to the list of all objects, or beside it
 # Else an API server drops what it does not know without a word, and with it what somebody meant.
 STRICTLY = {"fieldValidation": "Strict"}
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class Cluster:
@@ -46,8 +50,9 @@ class Cluster:
     api: a kubernetes.client.ApiClient, which brings credentials (and renews them), certificates and connections.
     """
 
-    def __init__(self, api: Any, namespace: str) -> None:
+    def __init__(self, api: Any, namespace: str, headers: Sequence[tuple[str, str]] = ()) -> None:
         self._api = api
+        self._headers = headers
         self._skew_s = 0.0
         self.namespace = namespace
         """Where objects without a namespace of their own are read and written."""
@@ -55,41 +60,19 @@ class Cluster:
     @classmethod
     def connect(
         cls,
-        kubeconfig: str | None = None,
+        named: str | None = None,
         namespace: str | None = None,
         context: str | None = None,
         default_namespace: str = "default",
     ) -> Cluster:
-        """The cluster that `kubeconfig` names; no call is made yet.
+        """The cluster that a kubeconfig names; no call to it is made yet.
 
-        kubeconfig: a path, or several separated by `:` as in KUBECONFIG; None: the pod's service account where there is
-        one, else kubectl's own default. context: one of the kubeconfig's, None: its current one. namespace: None takes
-        the context's, or the pod's; default_namespace is for a context that names none. Raises Misconfigured.
+        named: the kubeconfig's path, or several separated by `:`; None: kubectl's own, and where there is none, the
+        pod's service account. context: one of the kubeconfig's, None: its current one. namespace: None takes the
+        context's, or the pod's; default_namespace is for a context that names none. Raises Misconfigured.
         """
-        # Here, not above: it takes over a second, which a command that talks to no cluster should not pay.
-        import yaml
-        from kubernetes import client, config
-
-        configuration = client.Configuration()
-        token, own = SERVICE_ACCOUNT / "token", ""
-        try:
-            if kubeconfig is None and context is None and token.is_file():
-                config.load_incluster_config(configuration)
-                own = (SERVICE_ACCOUNT / "namespace").read_text().strip()
-            else:
-                if context is not None and (others := _contexts(kubeconfig)[0]) and context not in others:
-                    raise config.ConfigException(f"it has {', '.join(others)}")
-                config.load_kube_config(kubeconfig, context, configuration, persist_config=False)
-                if namespace is None:
-                    contexts, current = _contexts(kubeconfig)
-                    own = contexts.get(context or current) or default_namespace
-        except (config.ConfigException, yaml.YAMLError, OSError, ValueError) as e:
-            seen = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-            wanted = f"context {context!r}" if context else "a current context"
-            raise Misconfigured("KUBECONFIG", seen, f"a kubeconfig with {wanted}: {e}") from e
-        # What may be tried again is the caller's to say: a library that repeats a POST makes a second object.
-        configuration.retries = False
-        return cls(client.ApiClient(configuration), namespace or own)
+        opened = kubeconfig.opened(named, context, os.environ)
+        return cls(opened.api, namespace or opened.namespace or default_namespace, opened.headers)
 
     def now(self) -> float:
         """Seconds since 1970 by the API server's clock, as of its last answer: the one that all pods can agree on."""
@@ -159,12 +142,18 @@ class Cluster:
 
     def contents(self) -> Iterator[Object]:
         """Every object of the namespace, of every kind that the cluster can list and delete: what would go with it."""
-        roots = ["/api/v1"]
+        roots = [("", "/api/v1")]
         for group in self._json("GET", "/apis")["groups"]:
-            roots.append(f"/apis/{group['preferredVersion']['groupVersion']}")
-        for root in roots:
+            # A group's preferred version comes first, and may lack kinds that another one has.
+            versions = dict.fromkeys(v["groupVersion"] for v in (group["preferredVersion"], *group["versions"]))
+            roots += [(group["name"], f"/apis/{version}") for version in versions]
+        seen: set[tuple[str, str]] = set()
+        for name, root in roots:
             for each in self._resources(root):
-                if each["namespaced"] and "/" not in each["name"] and {"list", "delete"} <= set(each["verbs"]):
+                if (name, each["name"]) in seen or not each["namespaced"] or "/" in each["name"]:
+                    continue
+                seen.add((name, each["name"]))
+                if {"list", "delete"} <= set(each["verbs"]):
                     found = self._json("GET", f"{root}/namespaces/{quote(self.namespace)}/{each['name']}")
                     yield from ({"kind": each["kind"], **item} for item in found.get("items") or ())
 
@@ -211,8 +200,8 @@ class Cluster:
                     yield change, obj
             except Unreachable:
                 time.sleep(RECONNECT_S if ends is None else max(0.0, min(RECONNECT_S, ends - time.monotonic())))
-            except Refused:
-                if version is None:
+            except Refused as e:
+                if version is None or e.status != GONE:
                     raise
                 version = None  # the same 410, told before the stream began
 
@@ -229,19 +218,9 @@ class Cluster:
         Asks with the kubeconfig's credentials, which the API server keeps to itself. Raises Refused without the right
         to do so, NotFound where there is no such Service, Unreachable where nothing answers behind it.
         """
-        sent = dict(headers)
-        self._api.update_params_for_auth(sent, [], ["BearerToken"], place.proxy_path, method, None)
         what = f"{method} {place.proxy_path}"
+        response = self._request(method, place.proxy_path, headers, body, read_s)
         try:
-            response: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
-                method,
-                self.server + place.proxy_path,
-                body=body,
-                headers=sent,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_s),
-                preload_content=False,
-                redirect=False,
-            )
             if response.status >= 300 and "json" in response.headers.get("Content-Type", ""):
                 # Its own answers are Status objects; what the place itself said is handed on as it is.
                 said = response.data
@@ -326,34 +305,60 @@ class Cluster:
     ) -> urllib3.BaseHTTPResponse:
         """A 2xx answer whose body has not been read. Raises what the module's tree shows."""
         headers = {"Accept": "application/json", "Content-Type": content}
-        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        url = self.server + path + (f"?{urlencode(query)}" if query else "")
-        try:
-            answer = self._api.call_api(method, url, headers, body, _request_timeout=(CONNECT_TIMEOUT_S, read_s))
-        except urllib3.exceptions.HTTPError as e:
-            raise Unreachable(f"{method} {path}: no answer from {self.server}: {e}") from e
-        response: urllib3.BaseHTTPResponse = answer.response
+        sent = None if body is None else json.dumps(body).encode()
+        target = path + (f"?{urlencode(query)}" if query else "")
+        response = self._request(method, target, headers, sent, read_s)
+        for pause_s in BUSY_PAUSES_S:
+            if response.status != BUSY:
+                break
+            # It has done nothing yet, whatever was asked. Its own Retry-After is one second, mostly.
+            response.close()
+            time.sleep(pause_s)
+            response = self._request(method, target, headers, sent, read_s)
         self._skew_s = skew(response.headers.get("Date"), time.time())
         if response.status >= 300:
             with closing(response):
-                raise refusal(f"{method} {path}", response.status, response.data)
+                try:
+                    said = response.data
+                except urllib3.exceptions.HTTPError as e:
+                    raise Unreachable(f"{method} {path}: the answer broke off: {e}") from e
+                raise refusal(f"{method} {path}", response.status, said)
+        return response
+
+    def _request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, read_s: float | None
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer to one request in the kubeconfig's name, whatever its status, its body not read yet.
+
+        Past `ApiClient.call_api`, which makes an error of its own of a certificate that is not trusted.
+        """
+        sent = urllib3.HTTPHeaderDict(headers)
+        self._api.update_params_for_auth(sent, [], ["BearerToken"], None, None, None)
+        if "authorization" in sent:  # a token that was pasted with its line end is a token
+            sent["authorization"] = sent["authorization"].strip()
+        for name, value in self._headers:
+            sent.add(name, value)
+        try:
+            response: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
+                method,
+                self.server + target,
+                body=body,
+                headers=sent,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_s),
+                preload_content=False,
+                redirect=False,
+            )
+        except urllib3.exceptions.HTTPError as e:
+            path = target.partition("?")[0]
+            raise Unreachable(f"{method} {path}: no answer from {self.server}: {e}") from e
         return response
 
     def _path(
         self, kind: str, name: str | None = None, subresource: str | None = None, namespace: str | None = None
     ) -> str:
+        if name in NO_NAMES:
+            raise NotFound(f"no {kind} can be called {name!r}")
         return _resource(kind).path(namespace or self.namespace, name, subresource)
-
-
-def _contexts(kubeconfig: str | None) -> tuple[Mapping[str, str | None], str]:
-    """The namespaces of a kubeconfig's contexts by their names, and the current one's name, "" where it has none."""
-    from kubernetes.config import kube_config
-
-    merged = kube_config.KubeConfigMerger(kubeconfig or kube_config.KUBE_CONFIG_DEFAULT_LOCATION).config
-    if merged is None:
-        return {}, ""
-    named = {str(c["name"]): c["context"].safe_get("namespace") for c in merged.safe_get("contexts") or ()}
-    return named, str(merged.safe_get("current-context") or "")
 
 
 def _resource(kind: str) -> Resource:

@@ -1,4 +1,4 @@
-"""Which pods are a Job's, and which of them speaks for it. Pure."""
+"""Which pods are a Job's or a ContainerSource's, and which of them speaks for it. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 Object = dict[str, Any]
 
 JOB_LABEL = "batch.kubernetes.io/job-name"
+SOURCE_LABEL = "sources.knative.dev/containerSource"
 
 
 def newest(pods: Sequence[Object]) -> Object | None:

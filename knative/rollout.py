@@ -23,6 +23,7 @@ MODEL_VARIABLE = "HEADRACE_MODEL"
 VERSION_VARIABLE = "HEADRACE_MODEL_VERSION"
 UNSCHEDULABLE = "Unschedulable"  # the reason of a Revision that is not Ready because the scheduler found no node
 SERVICE_LABEL = "serving.knative.dev/service"
+REVISION_LABEL = "serving.knative.dev/revision"
 CANARY, CHAMPION, PREVIOUS = "canary", "champion", "previous"
 TAGS = frozenset({CANARY, CHAMPION, PREVIOUS})
 
@@ -88,6 +89,12 @@ def tagged_revision(service: Object, tag: str) -> str | None:
 def is_split(service: Object) -> bool:
     """Whether several targets are to share the traffic, which outside of a rollout a person has arranged."""
     return sum(1 for target in service["spec"].get("traffic") or () if target.get("percent")) > 1
+
+
+def is_held(service: Object) -> bool:
+    """Whether one revision answers everything by its name, so that no later change of the template takes effect."""
+    targets = service["spec"].get("traffic") or ()
+    return any(target.get("revisionName") and target.get("percent") == 100 for target in targets)
 
 
 def is_moving(service: Object) -> bool:

@@ -74,7 +74,7 @@ class PlainPromoter:
     """By model and version, what the gate measured; lost with the process, and then missing in the verdict alone."""
 
     def look(self) -> None:
-        """One step for each model. Raises RetryLater when the cluster is away."""
+        """One step for each model. Raises RetryLater when the cluster is away, Refused where it shows none of them."""
         for deployment in self.cluster.list("Deployment", PREDICTORS):
             if (model := rolling.model_of(deployment)) is None:
                 continue
@@ -86,6 +86,8 @@ class PlainPromoter:
                 log.warning("%s: %s", model, e)  # the other models go on
             except Rejected as e:
                 log.error("%s: a broken thing in the store: %s", model, e)
+            except client.ClusterError as e:  # a webhook's no, or it was deleted meanwhile: the other models go on
+                log.error("%s: %s", model, e)
 
     def _step(self, model: str, deployment: client.Object) -> None:
         pinned, serving = rolling.version_of(deployment), self.store.serving(model)
@@ -116,6 +118,7 @@ class PlainPromoter:
         else:
             # Back first: a process that dies in between finds the version unjudged, and tries it once more.
             self._pin(model, deployment, champion)
+            self._gates.pop(f"{model} {version}", None)
             self._record(ModelRolledBack(model, version, rollout.reason, champion))
 
     def _challenge(self, model: str, deployment: client.Object, champion: str | None) -> None:
@@ -124,16 +127,24 @@ class PlainPromoter:
         version = max((v for v in newer if verdicts.recorded(self.store, model, v) is None), default=None)
         if version is None:
             return
+        if self._gates.pop(f"{model} {version}", None) is not None:
+            # It was being rolled out, and the Deployment names it no more.
+            reason = "somebody took it back by hand while it was rolled out, and that stands"
+            self._record(ModelRolledBack(model, version, reason, champion))
+            return
+        try:
+            trained = self._trained(model, version)
+        except Rejected as e:
+            self._record(ModelRejected(model, version, f"its package cannot serve: {e}", champion))
+            return
         with tempfile.TemporaryDirectory(prefix="promoter-") as folder:
-            gate = challenge.challenge(
-                self.store, self._trained(model, version), champion, self.max_regression, Path(folder)
-            )
+            gate = challenge.challenge(self.store, trained, champion, self.max_regression, Path(folder))
         if not gate.passed:
             self._record(ModelRejected(model, version, gate.reason, champion, dict(gate.evidence)))
             return
         log.info("%s %s passed the gate: %s", model, version, gate.reason)
-        self._gates[f"{model} {version}"] = {**gate.evidence, "passed": gate.reason}
         self._pin(model, deployment, version)
+        self._gates[f"{model} {version}"] = {**gate.evidence, "passed": gate.reason}
 
     def _pin(self, model: str, deployment: client.Object, version: str | None) -> None:
         self.cluster.patch("Deployment", deployment["metadata"]["name"], rolling.pin_patch(deployment, version))

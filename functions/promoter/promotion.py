@@ -29,6 +29,7 @@ from knative import canary, client, follow, rollout
 from knative.canary import Canary, Limits, Observation, Readiness
 from knative.json_patch import Operation
 
+INVALID = (400, 422)  # statuses of an object that is never taken as it is
 RETRY_S = 10.0  # after which a delivery that could not be held to its end may come again
 
 log = logging.getLogger(__name__)
@@ -105,9 +106,20 @@ class Promotion:
                 return self._recorded() if own and ended else None
             return None
         if self._mine:
-            reason = "somebody changed the Service by hand while the canary was watched, and that stands"
-            return self._record(ModelRolledBack(trained.model, trained.version, reason))
+            return self._decided_by_hand(service)
         return self._begin(service)
+
+    def _decided_by_hand(self, service: client.Object | None) -> tuple[Verdict, datetime] | None:
+        """What somebody who ended this version's canary has decided for it; None while Knative is on its way there."""
+        trained, reason = self._trained, "by hand while the canary was watched, and that stands"
+        if service is not None and rollout.version_of(service["spec"]["template"]) == trained.version:
+            if rollout.is_moving(service):
+                return None
+            revision = rollout.serving_revision(service)
+            if self._version(revision) == trained.version:
+                said = f"somebody promoted it {reason}"
+                return self._promoted(ModelPromoted(trained.model, trained.version, said, revision=revision))
+        return self._record(ModelRolledBack(trained.model, trained.version, f"somebody changed the Service {reason}"))
 
     def _begin(self, service: client.Object | None) -> tuple[Verdict, datetime] | None:
         """Judges the challenger, and starts its rollout where it passes."""
@@ -149,8 +161,8 @@ class Promotion:
         try:
             self._cluster.create(deployment.service(trained.model, state, self._means.predictor_patch))
         except client.Refused as e:
-            if e.status == 403:
-                raise  # a right that ops may still grant: no fault of the model's
+            if e.status not in INVALID:
+                raise  # a right that ops may still grant, a token that is renewed: no fault of the model's
             return self._reject(f"Kubernetes takes no Service of this name: {e.reason}", None)
         return None
 

@@ -99,19 +99,24 @@ def deploy(
         values=options.pairs("--set", value),
     )
     how = deployment.Options(dry_run=dry_run, force_conflicts=force_conflicts, timeout_s=timeout)
-    if store is None:
+    if store is None and "HEADRACE_STORE" not in wishes.values:
         # A deployment that says nothing of the store must not turn from the one that has the models.
-        wishes = dataclasses.replace(wishes, store=deployment.deployed_store(cluster))
-    objects = plan.objects(manifests.read(), wishes)
+        kept = deployment.deployed_store(cluster)
+        wishes = dataclasses.replace(wishes, store=kept.pop("HEADRACE_STORE", None), values={**kept, **wishes.values})
+    objects = plan.rolled(plan.objects(manifests.read(), wishes))
     with _progress() as tell:
         report = deployment.deploy(cluster, objects, how, tell)
-        if drop == drops.NONE and not (dry_run or report.causes):
-            deployment.remove(cluster, "ContainerSource", drops.SOURCE)  # of an earlier deploy
+        if drop == drops.NONE and not report.causes:
+            gone = deployment.remove(cluster, "ContainerSource", drops.SOURCE, dry_run)  # of an earlier deploy
+            done = () if dry_run else tuple(f"{each.kind} {each.name}" for each in gone)
+            report = dataclasses.replace(
+                report, differences=(*report.differences, *gone), applied=(*report.applied, *done)
+            )
     if output is Output.json:
         head = {"server": cluster.server, "namespace": cluster.namespace, "dry_run": dry_run}
         screen.json_line({**head, **dataclasses.asdict(report), "healthy": not report.causes})
     else:
-        _show(report, dry_run)
+        _show(report)
     if report.causes:
         raise deployment.NotDeployed(report.causes)
 
@@ -170,9 +175,9 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         yield tell
 
 
-def _show(report: deployment.Report, dry_run: bool) -> None:
+def _show(report: deployment.Report) -> None:
     for each in report.differences:
-        screen.say(f"{_verb(each, dry_run):<16} {each.kind} {each.name}{_readiness(report, each)}")
+        screen.say(f"{_verb(report, each):<16} {each.kind} {each.name}{_readiness(report, each)}")
         for field in each.fields:
             screen.say(f"    {field.path}: {_short(field.before)} -> {_short(field.after)}")
     if report.unjudged:
@@ -181,8 +186,9 @@ def _show(report: deployment.Report, dry_run: bool) -> None:
         screen.note(note)
 
 
-def _verb(each: Difference, dry_run: bool) -> str:
-    return f"would be {each.change}" if dry_run and each.change is not Change.unchanged else str(each.change)
+def _verb(report: deployment.Report, each: Difference) -> str:
+    done = each.change is Change.unchanged or f"{each.kind} {each.name}" in report.applied
+    return str(each.change) if done else f"would be {each.change}"
 
 
 def _readiness(report: deployment.Report, each: Difference) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from eventing.errors import HeadraceError
+from eventing.errors import HeadraceError, Rejected
 from headrace import events as of_events
 from headrace import screen
 from headrace import why as of_why
@@ -110,16 +111,23 @@ def replay_dead(
     context: typer.Context,
     ids: Annotated[list[str] | None, typer.Argument(help="Event ids. [default: all]")] = None,
 ) -> None:
-    """Send them to the Broker again, then forget them here.
+    """Send them to the Broker again, then forget them here. What can be sent by no means stays, and is told.
 
     Example: headrace dead-letters replay
     """
     here = options.place(context)
     letters = [of_events.dead_letter(here.store, i) for i in ids] if ids else of_events.dead_letters(here.store)
+    send = functools.partial(here.broker.send, attempts=ATTEMPTS)
+    kept = []
     for letter in letters:
-        here.broker.send(letter.cloud_event(), attempts=ATTEMPTS)
-        here.store.delete(letter.path)  # after the 202: twice is harmless, never is not
-        screen.say(letter.id)
+        try:
+            of_events.replay(here.store, letter, send)
+        except Rejected as e:
+            kept.append(f"{letter.id} stays: {e}")
+        else:
+            screen.say(letter.id)
+    if kept:
+        raise HeadraceError("\n".join(kept))
 
 
 def _short_type(type: str) -> str:

@@ -23,12 +23,15 @@ SERVING = ("Service",)
 EVENTING = ("Broker", "Trigger", "ContainerSource")
 
 _IMAGE = re.compile(
-    r"ImagePullBackOff|ErrImagePull|InvalidImageName|[Uu]nable to fetch image|failed to resolve image"
-    r"|[Ff]ailed to pull image|Back-off pulling image"
+    r"ImagePullBackOff|ErrImage|ImageInspectError|RegistryUnavailable|SignatureValidationFailed|InvalidImageName"
+    r"|[Uu]nable to fetch image|failed to resolve image|[Ff]ailed to pull image|Back-off pulling image"
 )
 _IMAGE_NAME = re.compile(r'image "?([^\s":,]+(?::\d+/[^\s":,]+)?(?:[:@][^\s",]+)?)')
-_QUOTA = re.compile(r"exceeded quota|must specify (?:limits|requests)|forbidden: maximum|forbidden: minimum")
+_QUOTA = re.compile(
+    r"exceeded quota|must specify (?:limits|requests)|forbidden: \[?(?:maximum|minimum|\S+ max limit to request ratio)"
+)
 _WEBHOOK = re.compile(r'admission webhook "([^"]+)" denied the request: (.*)', re.DOTALL)
+_POLICY = re.compile(r"ValidatingAdmissionPolicy '([^']+)'.* denied request: (.*)", re.DOTALL)
 _WEBHOOK_DOWN = re.compile(r'failed calling webhook "([^"]+)"')
 _CLAIM = re.compile(
     r'persistentvolumeclaim "([^"]+)" (?:not found|is being deleted)|unbound immediate PersistentVolumeClaims'
@@ -36,7 +39,10 @@ _CLAIM = re.compile(
 _SCHEDULE = re.compile(r"Insufficient (\S+)|didn't match (?:Pod's )?node|had untolerated taint")
 _SECURITY = re.compile(r'violates PodSecurity "([^"]+)"')
 _SETTING = re.compile(r'(configmap|secret) "([^"]+)" not found')
-_EXIT = re.compile(r"Container failed with|exit(?:ed)? (?:with )?(?:code |status )?\d|CrashLoopBackOff|ExitCode\d")
+_TERMINATING = re.compile(r"namespace (\S+) because it is being terminated")
+_EXIT = re.compile(
+    r"Container failed with|exit(?:ed)? (?:with )?(?:code |status )?\d|CrashLoopBackOff|ExitCode\d|OOMKilled"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,14 @@ def of_stranger(obj: Object) -> Cause:
     """Of an object that is there under a name of ours and does not say that it is a part of Headrace."""
     todo = "choose another namespace with --namespace, or make it Headrace's with --force-conflicts"
     return Cause(label(obj), "is there already and is not Headrace's", todo, final=True)
+
+
+def of_going(obj: Object) -> Cause:
+    """Of an object that was deleted and is still there: of a namespace its own conditions say what keeps it."""
+    told = (obj.get("status") or {}).get("conditions") or ()
+    left = [str(c["message"]) for c in told if c.get("status") == "True" and "Remaining" in str(c.get("type"))]
+    what = "is being removed, and nothing can be made in its place until it is gone"
+    return Cause(label(obj), ": ".join((what, *left)), "deploy again then", final=True)
 
 
 def of_error(obj: Object, error: ClusterError) -> Cause:
@@ -150,11 +164,17 @@ def _unanswered_broker(who: str, obj: Object) -> Cause:
 def _recognised(who: str, said: str) -> Cause | None:
     """A sentence of Kubernetes' or Knative's by what it means; None where it is none that is known."""
     if _QUOTA.search(said):
-        return Cause(who, f"quota: {said}", "raise the namespace's quota or lower what is asked for", final=True)
+        return Cause(
+            who, f"quota: {said}", "raise the namespace's quota or limits, or lower what is asked for", final=True
+        )
+    if found := _TERMINATING.search(said):
+        return Cause(who, f"namespace {found[1]} is being removed", "deploy again when it is gone", final=True)
     if found := _SECURITY.search(said):
         return Cause(who, f"the namespace's Pod Security level {found[1]} refuses its pods: {said}", final=True)
     if found := _WEBHOOK.search(said):
         return Cause(who, f"webhook {found[1]} said: {found[2]}", final=True)
+    if found := _POLICY.search(said):
+        return Cause(who, f"ValidatingAdmissionPolicy {found[1]} said: {found[2]}", final=True)
     if found := _WEBHOOK_DOWN.search(said):
         todo = "see its pods, mostly in namespace knative-serving or knative-eventing"
         return Cause(who, f"webhook {found[1]} does not answer: {said}", todo)

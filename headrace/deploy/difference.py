@@ -25,6 +25,7 @@ class Change(enum.StrEnum):
     created = "created"
     changed = "changed"
     unchanged = "unchanged"
+    removed = "removed"
 
 
 @dataclass(frozen=True, slots=True)

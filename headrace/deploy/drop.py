@@ -12,6 +12,8 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
+from headrace.deploy import network_policies
+
 Object = dict[str, Any]
 
 SOURCE = "folder"  # the ContainerSource of eventing/manifests/source.yaml
@@ -25,7 +27,9 @@ _CLAIM = re.compile(r"claim/([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)")
 
 def is_possible(drop: str) -> bool:
     """Whether it is one of the above. A folder of a pod, or its memory, is nobody's place to drop into."""
-    return drop == NONE or bool(_CLAIM.fullmatch(drop)) or urlsplit(drop).scheme not in ("", "file", "memory")
+    if drop == NONE or _CLAIM.fullmatch(drop):
+        return True
+    return urlsplit(drop).scheme not in ("", "file", "memory") and not network_policies.is_no_bucket(drop)
 
 
 def is_wanted(obj: Object, drop: str | None) -> bool:

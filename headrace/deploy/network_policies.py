@@ -41,8 +41,8 @@ def place(policy: Object, store: str, values: Mapping[str, str]) -> None:
     gateways = _networks(values, GATEWAY_NETWORKS)
     if name == "store":
         spec["egress"] = to_store(store, values)
-    elif name == "events" and values.get(SINK):
-        spec["egress"] = to_url(SINK, values[SINK])
+    elif name == "events" and SINK in values:
+        spec["egress"] = to_sink(values)
     elif name == "services":
         spec["ingress"][0]["from"] += gateways
     elif name == "canaries":
@@ -53,7 +53,7 @@ def faults(store: str, values: Mapping[str, str]) -> Iterator[Misconfigured]:
     """What of it cannot work, every key named."""
     judges: tuple[Callable[[], object], ...] = (
         lambda: to_store(store, values),
-        lambda: to_url(SINK, values.get(SINK, "")),
+        lambda: to_sink(values),
         lambda: _networks(values, GATEWAY_NETWORKS),
     )
     for judge in judges:
@@ -61,6 +61,12 @@ def faults(store: str, values: Mapping[str, str]) -> Iterator[Misconfigured]:
             judge()
         except Misconfigured as e:
             yield e
+
+
+def is_no_bucket(url: str) -> bool:
+    """Whether it is the URL of a bucket, but for the bucket: s3:// of an unset variable, or s3:/name."""
+    parts = urlsplit(url)
+    return parts.scheme in BUCKETS and not parts.netloc
 
 
 def to_store(url: str, values: Mapping[str, str]) -> list[Object]:
@@ -75,6 +81,17 @@ def to_store(url: str, values: Mapping[str, str]) -> list[Object]:
     return to_url(key or "--store", values[key] if key else url, networks)
 
 
+def to_sink(values: Mapping[str, str]) -> list[Object]:
+    """The egress rules for the Broker at K_SINK, where somebody says it. Raises Misconfigured."""
+    url = values.get(SINK)
+    if url is None:
+        return []
+    rules = to_url(SINK, url)
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise Misconfigured(SINK, url, "the URL at which the Broker takes events")
+    return rules
+
+
 def to_url(key: str, url: str, networks: list[Object] | None = None) -> list[Object]:
     """The egress rules for what answers at `url`, the value of `key`.
 
@@ -87,13 +104,17 @@ def to_url(key: str, url: str, networks: list[Object] | None = None) -> list[Obj
         raise Misconfigured(key, url, f"a URL ({e})") from e
     if networks:
         return [_rule(networks, port)]
+    # Without a port where it is a Service: which one the pods behind it listen at, its name does not tell.
     if namespace := namespace_of(host):
-        # Without a port: which one the pods behind the Service listen at, its name does not tell.
-        return [_rule([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}], None)]
+        return [_rule([_all_of(namespace)], None)]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return [_rule(list(ANYWHERE), port)]
+        # What pods may call by less than its whole name: a Service of their own namespace, or SERVICE.NAMESPACE, which
+        # may be a name of the world's as well.
+        first, *rest = host.rstrip(".").split(".")
+        short = [{"podSelector": {}}] if first and not rest else [_all_of(rest[0])] if len(rest) == 1 else []
+        return [*([_rule(short, None)] if short else []), _rule(list(ANYWHERE), port)]
     return [_rule([{"ipBlock": {"cidr": f"{address}/{address.max_prefixlen}"}}], port)]
 
 
@@ -101,6 +122,10 @@ def namespace_of(host: str) -> str | None:
     """The namespace of the Service that `host` names, SERVICE.NAMESPACE.svc and what may follow; None: no Service."""
     labels = host.rstrip(".").split(".")
     return labels[1] if len(labels) >= 3 and labels[2] == "svc" else None
+
+
+def _all_of(namespace: str) -> Object:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
 
 
 def _networks(values: Mapping[str, str], key: str) -> list[Object]:

@@ -15,6 +15,8 @@ Object = dict[str, Any]
 
 FIELD_MANAGER = "headrace"
 CLIENT_SIDE_APPLY = "kubectl-client-side-apply"  # noted as an update, and a manifest all the same
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+HELM_RELEASE = "meta.helm.sh/release-name"  # Helm creates and patches, and says so here
 PART_OF = "app.kubernetes.io/part-of"
 PRODUCT = "headrace"
 COMPONENT = "app.kubernetes.io/component"
@@ -48,9 +50,17 @@ def others(obj: Object) -> list[str]:
 
 
 def _appliers(obj: Object) -> set[str]:
-    managed = obj["metadata"].get("managedFields") or ()
-    return {
-        entry.get("manager", "")
-        for entry in managed
-        if entry.get("operation") == "Apply" or entry.get("manager") == CLIENT_SIDE_APPLY
-    }
+    entries = obj["metadata"].get("managedFields") or ()
+    found = {entry.get("manager", "") for entry in entries if _applies(entry)}
+    release = (obj["metadata"].get("annotations") or {}).get(HELM_RELEASE)
+    return found | ({f"Helm release {release}"} if release else set())
+
+
+def _applies(entry: Object) -> bool:
+    """Whether one manager's entry is an apply's. One on the client's side, under whatever name (Argo CD's, for one),
+    keeps its manifest in an annotation.
+    """
+    if entry.get("operation") == "Apply" or entry.get("manager") == CLIENT_SIDE_APPLY:
+        return True
+    metadata = (entry.get("fieldsV1") or {}).get("f:metadata") or {}
+    return f"f:{LAST_APPLIED}" in (metadata.get("f:annotations") or {})

@@ -7,22 +7,31 @@ Source: knative.dev/docs/eventing/brokers/broker-types; the ingress of each clas
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from eventing.errors import HeadraceError, Misconfigured
+from functions.promoter import deployment as models
 from headrace import config
 from headrace.deploy import drop as drops
 from headrace.deploy import network_policies
-from knative import vocabulary
+from headrace.place_store import ENDPOINTS, REGIONS
+from knative import json_patch, vocabulary
 
 Object = dict[str, Any]
 
 BROKER_CLASS = "eventing.knative.dev/broker.class"
 IMAGES = ("predictor", "functions", "trainers")  # the last words of the images' names
+VALUES = "headrace.dev/values"  # of a pod template: which values of the ConfigMap its pods have read
+# Keys that say which store it is, and where: one without the others is another one.
+OF_THE_STORE = ("HEADRACE_STORE", *ENDPOINTS, *REGIONS, network_policies.STORE_NETWORKS)
+_SECRET = re.compile(r"SECRET|PASSWORD|SESSION_TOKEN|SAS_TOKEN|ACCOUNT_KEY")  # in the name of a variable
+PATCH = "HEADRACE_PREDICTOR_PATCH"  # of the manifest that the promoter makes models' Services of
 JOURNAL = "http://journal.{namespace}.svc.cluster.local/journal"  # as the manifest's, in any namespace
 
 
@@ -83,10 +92,24 @@ def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
         yield Misconfigured("--store", wishes.store, "an fsspec URL, e.g. s3://bucket or file:///var/headrace/store")
     if wishes.store is not None and urlsplit(wishes.store).scheme == "memory":
         yield Misconfigured("--store", wishes.store, "a store that all pods share; memory:// is one process's own")
+    if wishes.store is not None and network_policies.is_no_bucket(wishes.store):
+        yield Misconfigured("--store", wishes.store, "the bucket's name, e.g. s3://bucket")
     if wishes.drop is not None and not drops.is_possible(wishes.drop):
         yield Misconfigured("--drop", wishes.drop, drops.EXPECTED)
     for name in wishes.images.keys() - set(IMAGES):
         yield Misconfigured("--image", name, f"{', '.join(f'{i}=REF' for i in IMAGES)}, or REF alone for all")
+    for ref in (wishes.image, *wishes.images.values()):
+        # An empty one is a script's unset variable; the manifest's own, which nobody publishes, is not what it means.
+        if ref is not None and (not ref or any(map(str.isspace, ref))):
+            yield Misconfigured("--image", ref, "an image's reference, e.g. registry.example/headrace:0.1.0")
+    try:
+        models.fits(json_patch.parse(wishes.values.get(PATCH, "")))
+    except json_patch.BadPatch as e:
+        expected = f"a JSON patch (RFC 6902) that fits functions/manifests/predictor.yaml and predictor-grpc.yaml: {e}"
+        yield Misconfigured(PATCH, wishes.values[PATCH], expected)
+    for key in filter(_SECRET.search, wishes.values):
+        expected = "a key of Secret headrace-store, which is not for everybody who may read ConfigMaps: docs/ops.md"
+        yield Misconfigured(key, "…", expected)  # its value is not for a log either
     yield from network_policies.faults(_store(wishes), wishes.values)
     known = wishes.broker_class is None or wishes.broker_class in BROKER_CLASSES
     if not known and "K_SINK" not in wishes.values:
@@ -142,10 +165,29 @@ def _values(data: Mapping[str, str], wishes: Wishes) -> dict[str, str]:
     if image := wishes.images.get("predictor") or wishes.image:
         # The promoter makes the models' Services, of a manifest that it brings along.
         step = {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}
-        values["HEADRACE_PREDICTOR_PATCH"] = json.dumps([step])
+        values[PATCH] = json.dumps([step])
     if wishes.store:
         values["HEADRACE_STORE"] = wishes.store
-    return {**values, **drops.values(wishes.drop), **wishes.values}
+    values |= {**drops.values(wishes.drop), **wishes.values}
+    if image and wishes.values.get(PATCH, "").strip():
+        # What else somebody wants of the models' Services comes after their image.
+        values[PATCH] = json.dumps([step, *json.loads(wishes.values[PATCH])])
+    return values
+
+
+def rolled(objects: Sequence[Object]) -> list[Object]:
+    """The same objects, so marked that pods that stay are made anew when the values that they read at start change.
+
+    Without it the source would go on with the store it was first given. A training's Job reads them when it is made.
+    """
+    (values,) = (o["data"] for o in objects if o["kind"] == "ConfigMap" and o["metadata"]["name"] == config.CONFIG_MAP)
+    mark = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+    marked = [copy.deepcopy(obj) for obj in objects]
+    for obj in marked:
+        if obj["kind"] in ("Service", "ContainerSource"):
+            metadata = obj["spec"]["template"].setdefault("metadata", {})
+            metadata["annotations"] = {**(metadata.get("annotations") or {}), VALUES: mark}
+    return marked
 
 
 def containers(obj: Object) -> Iterator[Object]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace import manifests
-from headrace.deploy import causes, ownership
+from headrace.deploy import causes, deployment, ownership
 from headrace.deploy.causes import Cause
 from headrace.deploy.deployment import POLL_S, Tell
 from knative.client import Cluster, ClusterError, NotFound
@@ -38,10 +38,10 @@ class Report:
 
 def undeploy(cluster: Cluster, dry_run: bool, timeout_s: float, tell: Tell) -> Report:
     """Remove from the namespace of `cluster` what is ours, and the namespace itself if then nothing is left in it."""
-    namespace = cluster.get("Namespace", cluster.namespace)
+    namespace = deployment.namespace(cluster)
     there = [obj for kind in KINDS for obj in _listed(cluster, kind)] if namespace else []
     # A platform that nobody deployed, a laptop's, has a promoter too.
-    deployed = any(map(ownership.ours, there))
+    deployed = any(map(ownership.ours, there)) or (namespace is not None and ownership.ours(namespace))
     found = [obj for obj in there if ownership.ours(obj) or (deployed and ownership.made_for_a_model(obj))]
     kept = [
         f"{causes.label(obj)}: {', '.join(ownership.others(obj))} applies it too"
@@ -49,9 +49,7 @@ def undeploy(cluster: Cluster, dry_run: bool, timeout_s: float, tell: Tell) -> R
         if ownership.others(obj)
     ]
     going = [obj for obj in found if not ownership.others(obj)]
-    sinks = {obj["metadata"]["name"] for obj in going if obj["kind"] == "JobSink"}
-    # A cluster leaves them behind: Knative names their owner by a kind that Kubernetes does not know.
-    going += [job for job in (_listed(cluster, "Job") if sinks else []) if ownership.made_of_an_event(job, sinks)]
+    going = _with_jobs(cluster, going, there, deployed)
     faults: list[Cause] = []
     removed: list[str] = []
     for done, obj in enumerate(going):
@@ -76,6 +74,21 @@ def undeploy(cluster: Cluster, dry_run: bool, timeout_s: float, tell: Tell) -> R
             except ClusterError as e:
                 faults.append(causes.of_error(namespace, e))
     return Report(tuple(removed), tuple(kept), tuple(faults))
+
+
+def _with_jobs(cluster: Cluster, going: list[Object], there: Sequence[Object], deployed: bool) -> list[Object]:
+    """What goes, and behind the JobSinks, which make them, their Jobs.
+
+    A cluster leaves them behind: Knative names their owner by a kind that Kubernetes does not know. Those of a JobSink
+    of ours that is no longer there are left of an undeploy that was interrupted.
+    """
+    sinks = {obj["metadata"]["name"] for obj in going if obj["kind"] == "JobSink"}
+    if deployed:
+        left = {obj["metadata"]["name"] for obj in there if obj["kind"] == "JobSink"}
+        sinks |= {obj["metadata"]["name"] for obj in manifests.read() if obj["kind"] == "JobSink"} - left
+    jobs = [job for job in (_listed(cluster, "Job") if sinks else []) if ownership.made_of_an_event(job, sinks)]
+    behind = KINDS.index("JobSink")
+    return sorted([*going, *jobs], key=lambda obj: behind if obj["kind"] == "Job" else KINDS.index(obj["kind"]))
 
 
 def _listed(cluster: Cluster, kind: str) -> list[Object]:

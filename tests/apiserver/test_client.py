@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from knative import client
 from tests.apiserver.control_plane import ControlPlane
@@ -107,6 +109,36 @@ def test_a_right_that_is_not_given_is_told_as_403_and_a_wrong_token_as_401(api: 
     with pytest.raises(client.Refused) as refused:
         api.connect(namespace, "stranger", "stolen").list("Broker")
     assert refused.value.status == 401
+
+
+@pytest.mark.parametrize(
+    ("cluster_says", "user_says", "said"),
+    [
+        ({"certificate-authority": None}, {}, "CERTIFICATE_VERIFY_FAILED"),
+        ({"server": "https://localhost:{port}"}, {}, "not valid for 'localhost'"),
+        ({"certificate-authority": None, "certificate-authority-data": "aGVsbG8="}, {}, "certificate"),
+        ({}, {"client-certificate-data": "aGVsbG8=", "client-key-data": "aGVsbG8="}, "SSL"),
+        ({"server": "https://localhost:{port}", "tls-server-name": "127.0.0.1"}, {}, None),
+        ({"certificate-authority": None, "insecure-skip-tls-verify": True}, {}, None),
+    ],
+)
+def test_a_certificate_that_is_not_trusted_is_told_as_that_and_what_the_kubeconfig_says_of_it_holds(
+    api: ControlPlane, namespace: str, tmp_path: Path, cluster_says: Object, user_says: Object, said: str | None
+) -> None:
+    whole = yaml.safe_load(api.kubeconfig(namespace).read_text())
+    port = api.url.rpartition(":")[2]
+    its = whole["clusters"][0]["cluster"]
+    its |= {k: v.format(port=port) if isinstance(v, str) else v for k, v in cluster_says.items()}
+    whole["clusters"][0]["cluster"] = {k: v for k, v in its.items() if v is not None}
+    whole["users"][0]["user"] |= user_says
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(whole))
+    cluster = client.Cluster.connect(str(file))
+    if said is None:
+        assert cluster.get("ConfigMap", "absent") is None
+    else:
+        with pytest.raises(client.Unreachable, match=said):
+            cluster.get("ConfigMap", "absent")
 
 
 def test_the_kinds_that_are_served_are_known_by_their_version(cluster: client.Cluster) -> None:

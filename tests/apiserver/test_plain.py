@@ -322,6 +322,51 @@ def test_what_a_person_has_rolled_back_stays_back_until_a_newer_version_comes(pl
     promote(plain, V3)
 
 
+def test_a_rollout_that_a_person_takes_back_before_its_end_stays_back(plain: Plain) -> None:
+    promote(plain, V1)
+    plain.train(V2)
+    plain.plain.look()
+    assert plain.pinned() == V2
+    plain.admin.patch("Deployment", "flights", rolling.pin_patch(plain.deployment(), V1))
+    plain.roll()
+    for _ in range(2):
+        plain.plain.look()
+    said = plain.said(V2)
+    assert plain.pinned() == V1 and isinstance(said, ModelRolledBack) and "by hand" in said.reason
+
+
+def test_a_package_whose_manifest_cannot_be_read_is_rejected_and_the_one_before_has_its_turn(plain: Plain) -> None:
+    plain.train(V1)
+    plain.train(V2)
+    manifest = plain.home / "store" / "models" / "flights" / V2 / "model.json"
+    manifest.write_text("{broken")
+    for _ in range(2):
+        plain.plain.look()
+    assert isinstance(plain.said(V2), ModelRejected)
+    assert plain.pinned() == V1
+
+
+def test_a_model_whose_deployment_may_not_be_changed_keeps_no_other_from_its_turn(
+    api: ControlPlane, namespace: str, plain: Plain
+) -> None:
+    """A webhook's no, or a right that is missing for this one."""
+    other = plain.deployment()
+    for labels in (other["metadata"]["labels"], other["spec"]["selector"]["matchLabels"]):
+        labels["headrace.dev/model"] = "another"
+    other["spec"]["template"]["metadata"]["labels"]["headrace.dev/model"] = "another"
+    metadata = {"name": "another", "labels": other["metadata"]["labels"]}
+    plain.admin.create({**other, "metadata": metadata})
+    plain.store.set_serving("another", Serving(V1, None, "2026-01-01T00:00:00+00:00", "elsewhere"))
+    plain.train(V1)
+    all_but_one = [
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["patch"], "resourceNames": ["flights"]},
+    ]
+    plain.admin.patch("Role", "promoter", {"rules": all_but_one})
+    plain.plain.look()
+    assert plain.pinned() == V1
+
+
 def test_the_process_looks_by_itself_and_ends_when_it_is_asked_to(plain: Plain) -> None:
     plain.train(V1)
     environ = {"HEADRACE_STORE": plain.store.url, "HEADRACE_PROMOTER_POLL_S": "0.1"}

@@ -143,6 +143,7 @@ def test_logs_are_of_a_job_a_service_or_a_model(elsewhere: Elsewhere) -> None:
     assert "exit status 0" in elsewhere.run("logs", job)
     elsewhere.run("predict", "flights", input=ROWS)
     assert "is ready" in elsewhere.run("logs", "flights")
+    assert "watching" in elsewhere.run("logs", "folder")
     absent = elsewhere.call("logs", "absent")
     assert absent.returncode == 1
     assert job in absent.stderr and "flights" in absent.stderr
@@ -165,6 +166,21 @@ def test_dead_letters_are_replayed_through_the_api_server(elsewhere: Elsewhere) 
     assert "dead" in elsewhere.run("dead-letters", "list")
     assert elsewhere.run("dead-letters", "replay", "dead") == "dead\n"
     assert "dead" not in elsewhere.run("dead-letters", "list")
+
+
+def test_a_dead_letter_that_can_be_sent_by_no_means_keeps_no_other_back(elsewhere: Elsewhere) -> None:
+    """Events that break the contract are what often lies there."""
+    folder = elsewhere.january.parent / "store" / "dead-letters"
+    folder.mkdir(exist_ok=True)
+    for name, id, type in (("x", "broken", "dev.headrace.dataset.arrived.v1"), ("y", "whole", "dev.example.died.v1")):
+        letter = {"specversion": "1.0", "id": id, "source": "/t", "type": type, "knativeerrorcode": "422"}
+        (folder / f"{name}.json").write_text(json.dumps(letter))
+    done = elsewhere.call("dead-letters", "replay")
+    assert (done.returncode, done.stdout) == (1, "whole\n")
+    assert "broken stays: " in done.stderr
+    (left,) = json.loads(elsewhere.run("dead-letters", "list", "-o", "json"))
+    assert left["id"] == "broken"
+    (folder / "x.json").unlink()
 
 
 @pytest.mark.parametrize(

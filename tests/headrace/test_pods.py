@@ -37,6 +37,14 @@ def test_an_image_that_cannot_be_pulled_is_told_and_an_ordinary_start_is_not() -
     assert pods.of_jobs(["train", "other"], [], []) == {}
 
 
+def test_a_container_that_took_too_much_memory_is_told_as_that() -> None:
+    """It had no time to say so; what waits behind it is only the next start."""
+    died = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    waits = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+    ended = pod("a", "1", "Running", containerStatuses=[{"lastState": died, "state": waits}])
+    assert next(pods.said_by(ended)) == "OOMKilled: it took more memory than its limit"
+
+
 def test_what_cannot_be_mounted_only_the_events_tell() -> None:
     """A JobSink whose Secret is not there: the pod waits for ever, in the state of any start."""
     stuck = pod("a", "1", "Pending", **waiting("ContainerCreating"))

@@ -232,6 +232,20 @@ def test_a_person_who_changes_the_service_by_hand_has_the_last_word(house: House
     assert rollout.version_of(house.service()["spec"]["template"]) == V1
 
 
+def test_a_person_who_promotes_the_canary_is_told_of_as_having_promoted_it(house: House) -> None:
+    """The event and the store say what serves."""
+    house.serve()
+    event = house.train(V2)
+    with ThreadPoolExecutor() as threads:
+        promotion = threads.submit(house.promoter(limits=replace(LIMITS, canary_s=3600)).handle, event)
+        eventually(lambda: house.knative.traffic[-1] == {V1: 80, V2: 20})
+        insist(house, lambda service: rollout.promotion_patch(service, V2))
+        said = ModelPromoted.from_event(promotion.result(60))
+    assert "by hand" in said.reason
+    serving = house.store.serving("flights")
+    assert house.serves() == V2 and serving is not None and serving.version == V2
+
+
 @pytest.mark.parametrize("phase", ["starting", "watching", "promoting", "reverting"])
 def test_a_promoter_that_died_in_any_phase_is_gone_on_for(house: House, phase: str) -> None:
     """Each phase is entered by one write to the Service; a process that dies after it leaves exactly that behind."""

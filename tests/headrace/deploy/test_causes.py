@@ -51,6 +51,15 @@ def test_a_missing_kind_is_told_as_the_part_of_knative_that_brings_it(missing: l
             "quota:", True,
         ),
         (
+            of("Service", "RevisionFailed", 'pods "x" is forbidden: [minimum memory usage per Container is 128Mi, but '
+               "request is 96Mi, maximum cpu usage per Pod is 1, but limit is 2]"), (), "quota:", True,
+        ),
+        (
+            of("Service", "FailedCreate", 'pods "x" is forbidden: memory max limit to request ratio per Container is '
+               "2, but provided ratio is 5.3"), (), "quota:", True,
+        ),
+        (of("Service"), ('ErrImageNeverPull: Container image "a/b:1" is not present',), "cannot be pulled", True),
+        (
             of("Service"),
             ('FailedCreate: pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot',),
             "Pod Security level restricted:latest", True,
@@ -107,6 +116,16 @@ def test_a_part_that_is_not_ready_is_told_by_its_cause(
         ),
         (Refused("PATCH /x", 'services is forbidden: User "dev" cannot patch', 403), "no rights"),
         (Refused("PATCH /x", 'configmaps "x" is forbidden: exceeded quota: few', 403), "quota:"),
+        (
+            Refused("PATCH /x", "services.serving.knative.dev \"x\" is forbidden: ValidatingAdmissionPolicy 'owners' "
+                    "with binding 'all' denied request: every Service names its owner", 403),
+            "ValidatingAdmissionPolicy owners said: every Service names its owner",
+        ),
+        (
+            Refused("PATCH /x", 'configmaps "x" is forbidden: unable to create new content in namespace a because it '
+                    "is being terminated", 403),
+            "namespace a is being removed",
+        ),
         (NotFound('PATCH /x: namespaces "a" not found'), 'namespaces "a" not found'),
         (Unreachable("PATCH /x: no answer from https://k: refused"), "no answer"),
     ],

@@ -95,13 +95,13 @@ def test_a_dry_run_shows_the_fields_that_would_change_and_changes_none(place: Pl
         "headrace", "dead-letters", "drift-watch", "job-watch", "journal", "promoter", "folder",
     }  # fmt: skip
     assert [field["path"] for field in changed["headrace"]] == ["data.HEADRACE_PREDICTOR_PATCH"]
-    assert changed["promoter"] == [
-        {
-            "path": "spec.template.spec.containers[name=promoter].image",
-            "before": "ghcr.io/headrace/functions:0.1.0",
-            "after": "reg.example/f:2",
-        }
-    ]
+    values, image = changed["promoter"]
+    assert values["path"] == "spec.template.metadata.annotations[headrace.dev/values]"
+    assert image == {
+        "path": "spec.template.spec.containers[name=promoter].image",
+        "before": "ghcr.io/headrace/functions:0.1.0",
+        "after": "reg.example/f:2",
+    }
     assert "reg.example" not in place.kubectl("get", "ksvc", "promoter", "-o", "yaml")
 
 
@@ -113,6 +113,7 @@ def test_what_ops_have_set_is_kept_and_a_conflict_is_told_and_not_forced(place: 
     refused = place.deploy("--set", "HEADRACE_CANARY_S=7")
     assert refused.returncode == 1
     assert "spec.template.spec.timeoutSeconds is kubectl-patch's" in refused.stderr
+    assert "would be changed ConfigMap headrace" in refused.stdout
     # Nothing was applied while one object was in conflict.
     assert "HEADRACE_CANARY_S" not in place.kubectl("get", "configmap", "headrace", "-o", "yaml")
     assert place.deploy("--force-conflicts").returncode == 0
@@ -154,17 +155,31 @@ def test_models_of_the_promoter_go_and_those_that_somebody_applied_stay(place: P
     assert place.names("ksvc") == {"service.serving.knative.dev/theirs"}
 
 
-def test_a_deployment_that_says_nothing_of_the_store_keeps_it(place: Place) -> None:
-    assert place.deploy().returncode == 0
-    again = place.running.call(*place.words("deploy", "--dry-run", "-o", "json"))
-    (config_map,) = (d for d in json.loads(again.stdout)["differences"] if d["kind"] == "ConfigMap")
-    assert {field["path"] for field in config_map["fields"]} == {"data.K_SINK", "data.HEADRACE_DROP"}
+def test_a_deployment_that_says_nothing_of_the_store_keeps_it_where_it_is(place: Place) -> None:
+    """A bucket's name without its endpoint is Amazon's bucket of that name."""
+    where = ("--set", "AWS_ENDPOINT_URL=http://minio.example:9000", "--set", "HEADRACE_STORE_NETWORKS=192.0.2.0/24")
+    assert place.deploy(*where, "--set", "HEADRACE_CANARY_S=7").returncode == 0
+
+    def changed(*words: str) -> set[str]:
+        again = place.running.call(*place.words("deploy", "--dry-run", "-o", "json", *words))
+        (config_map,) = (d for d in json.loads(again.stdout)["differences"] if d["kind"] == "ConfigMap")
+        return {field["path"].removeprefix("data.") for field in config_map["fields"]}
+
+    others = {"K_SINK", "HEADRACE_DROP", "HEADRACE_CANARY_S"}
+    assert changed() == others
+    assert changed("--set", "AWS_ENDPOINT_URL=http://new.example:9000") == {*others, "AWS_ENDPOINT_URL"}
+    all_of_it = {*others, "AWS_ENDPOINT_URL", "HEADRACE_STORE_NETWORKS", "HEADRACE_STORE"}
+    assert changed("--store", "s3://other") == changed("--set", "HEADRACE_STORE=s3://other") == all_of_it
 
 
-def test_a_source_that_is_no_longer_wanted_goes(place: Place) -> None:
+def test_a_source_that_is_no_longer_wanted_goes_and_that_is_told(place: Place) -> None:
     assert place.deploy().returncode == 0
+    assert "would be removed ContainerSource folder" in " ".join(
+        place.deploy("--drop", "none", "--dry-run").stdout.split()
+    )
     assert "folder" in place.kubectl("get", "containersources", "-o", "name")
-    assert place.deploy("--drop", "none").returncode == 0
+    done = place.deploy("--drop", "none")
+    assert done.returncode == 0 and "removed ContainerSource folder" in " ".join(done.stdout.split())
     assert place.kubectl("get", "containersources", "-o", "name") == ""
 
 

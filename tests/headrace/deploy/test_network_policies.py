@@ -46,6 +46,10 @@ def anywhere(port: int | None) -> list[Rule]:
         ("s3://m", {"AWS_ENDPOINT_URL": "http://svc.example.com:9000"}, anywhere(9000)),
         ("s3://m", {"AWS_ENDPOINT_URL_S3": "http://10.0.0.1", "AWS_ENDPOINT_URL": "http://10.0.0.2"},
          to("10.0.0.1/32", port=80)),
+        # A Service by a short name, whose pods may listen at any port, and which another network plugin than most finds
+        # by labels alone; the same name may be one of the world's.
+        ("s3://m", {"AWS_ENDPOINT_URL": "http://minio:9000"}, [{"to": [{"podSelector": {}}]}, *anywhere(9000)]),
+        ("s3://m", {"AWS_ENDPOINT_URL": "http://minio.stores"}, [*of_namespace("stores"), *anywhere(80)]),
         # An endpoint of Amazon's programs is nothing to another store.
         ("gs://m", {"AWS_ENDPOINT_URL": "http://10.1.2.3:9000"}, anywhere(443)),
         # What ops know of the networks goes before what the URL tells; the port is the URL's.

@@ -86,6 +86,16 @@ def test_the_models_services_that_the_promoter_makes_get_the_image_too() -> None
     )
 
 
+def test_an_image_and_a_patch_of_somebodys_own_both_reach_the_models_to_come() -> None:
+    """The later option would have unsaid the earlier one."""
+    theirs = '[{"op": "add", "path": "/spec/template/spec/nodeSelector", "value": {"disk": "fast"}}]'
+    wishes = {"images": {"predictor": "reg/p:2"}, "values": {"HEADRACE_PREDICTOR_PATCH": theirs}}
+    patch = json_patch.parse(planned(**wishes)["ConfigMap headrace"]["data"]["HEADRACE_PREDICTOR_PATCH"])
+    assert [(step.op, step.path[-1]) for step in patch] == [("replace", "image"), ("add", "nodeSelector")]
+    alone = planned(values={"HEADRACE_PREDICTOR_PATCH": theirs})["ConfigMap headrace"]["data"]
+    assert alone["HEADRACE_PREDICTOR_PATCH"] == theirs
+
+
 def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
     data = planned(store="s3://models", values={"HEADRACE_CANARY_S": "5", "K_SINK": "http://b"})["ConfigMap headrace"]
     assert data["data"]["HEADRACE_STORE"] == "s3://models"
@@ -99,6 +109,15 @@ def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
         ({"store": "models"}, "models"),
         ({"store": "memory://x"}, "memory"),
         ({"images": {"predictors": "x"}}, "predictor=REF"),
+        ({"image": ""}, "--image"),
+        ({"values": {"HEADRACE_PREDICTOR_PATCH": '{"op": "add"}'}}, "a JSON patch is a list of operations"),
+        ({"values": {"HEADRACE_PREDICTOR_PATCH": '[{"op": "remove", "path": "/spec/x"}]'}}, "HEADRACE_PREDICTOR_PATCH"),
+        ({"values": {"K_SINK": ""}}, "K_SINK is ''"),
+        ({"values": {"K_SINK": "broker:80/x"}}, "K_SINK"),
+        ({"store": "s3://"}, "--store is 's3://'; expected the bucket's name"),
+        ({"store": "s3:/models"}, "--store"),
+        ({"images": {"functions": ""}}, "--image"),
+        ({"image": "reg.example/a:1 reg.example/b:1"}, "--image"),
         ({"broker_class": "kafka"}, "meant Kafka"),
         ({"broker_class": "Nats"}, "K_SINK"),
     ],
@@ -106,6 +125,13 @@ def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
 def test_a_wish_that_cannot_work_is_refused_with_what_is_expected(wishes: dict[str, Any], seen: str) -> None:
     with pytest.raises(Misconfigured, match=seen):
         Wishes(**wishes)
+
+
+def test_what_is_secret_is_put_into_no_config_map_and_into_no_message() -> None:
+    with pytest.raises(Misconfigured, match=r"AWS_SECRET_ACCESS_KEY.*Secret headrace-store") as refused:
+        plan.Wishes(values={"AWS_SECRET_ACCESS_KEY": "hush"})
+    assert "hush" not in str(refused.value)
+    plan.Wishes(values={"AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token"})
 
 
 def test_all_wishes_that_cannot_work_are_named_at_once() -> None:
@@ -140,7 +166,9 @@ def test_nothing_is_watched_where_nobody_wants_it() -> None:
     assert planned().keys() - planned(drop="none").keys() == {"ContainerSource folder"}
 
 
-@pytest.mark.parametrize("drop", ["", "/var/drop", "file:///var/drop", "memory://x", "claim/", "claim/Not A Name"])
+@pytest.mark.parametrize(
+    "drop", ["", "/var/drop", "file:///var/drop", "memory://x", "claim/", "claim/Not A Name", "s3://"]
+)
 def test_a_place_that_no_pod_reaches_is_refused(drop: str) -> None:
     with pytest.raises(Misconfigured, match="--drop"):
         Wishes(drop=drop)
