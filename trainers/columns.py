@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from monitoring import drift
 from trainers.table import Numbers, Table, Text, shown
 
 # A column is numbers when this share of its filled cells are. Below it the rest is not a handful of typing errors but a
@@ -24,7 +25,7 @@ from trainers.table import Numbers, Table, Text, shown
 NUMERIC_SHARE = 0.95
 EXACT_IN_FLOAT32 = 1 << 24  # whole numbers beyond it share their float32 with a neighbour
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NaT", "NULL", "Null", "null", "None", "?")
+MISSING = drift.MISSING  # one truth with the drift watch: what is missing to the model is no category there
 
 _NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
