@@ -27,6 +27,7 @@ EXACT_IN_FLOAT32 = 1 << 24  # whole numbers beyond it share their float32 with a
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 MISSING = drift.MISSING  # one truth with the drift watch: what is missing to the model is no category there
 
+_COMMA = r"^([+-]?[0-9]+),([0-9]+)$"
 _NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
@@ -82,7 +83,8 @@ def judged(
         column = spelled(column)
     bare = pc.utf8_trim_whitespace(column.words)
     empty = _mask(pc.is_in(bare, pa.array(MISSING)))
-    matches = pc.match_substring_regex(bare, _NUMBER)
+    written = pc.replace_substring_regex(bare, _COMMA, r"\1.\2") if table.decimal_comma else bare
+    matches = pc.match_substring_regex(written, _NUMBER)
     counts = np.bincount(column.codes[column.codes >= 0], minlength=len(bare))
     filled = int(counts[~empty].sum())
     numeric = _mask(matches) & ~empty
@@ -99,7 +101,7 @@ def judged(
     what = f"is not a number, as the rest of {shown(name)} is"
     table.faults.of_rows("not a number", table.lines[odd].tolist(), name, lambda i: f"{shown(cells[i])} {what}")
     # Arrow, unlike Python, knows no leading plus.
-    digits = pc.replace_substring_regex(bare, r"^\+", "")
+    digits = pc.replace_substring_regex(written, r"^\+", "")
     read = pc.cast(pc.if_else(matches, digits, None), pa.float64()).to_numpy(zero_copy_only=False)
     values = read[column.codes] if len(read) else np.full(len(column.codes), np.nan)
     return _numbers(name, np.where(kinds == 1, values, np.nan), table, notes, None)

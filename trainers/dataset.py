@@ -126,7 +126,7 @@ def rows_of(table: Table, target: str | None, max_broken_share: float, form: For
     _check_columns(table, named, target is None, faults)
     if faults.fatal:
         raise faults.error()
-    notes: list[str] = []
+    notes = list(table.notes)
     read = {
         name: kinds.judged(name, column, table, notes, as_text=name in form.texts, trimmed=name == named)
         for name, column in table.columns.items()

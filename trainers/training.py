@@ -28,6 +28,9 @@ from trainers.preprocessing import Preprocessing
 SAMPLES = 5
 TOLD_SCORES = ("accuracy", "log_loss", "roc_auc")  # of the package's sentence; model.json has all of them
 _STAMP = "v%Y%m%d-%H%M%S"  # begins a version
+# Of the rows learned from. Beside it lie the file, the forest in the making, or Keras' copy: 4 GiB hold them all. Who
+# is killed for memory tells nobody why, and is started again to no avail.
+MAX_FEATURE_BYTES = 3 << 29
 CHUNK_ROWS = 8192  # per inference while comparing: text is one Python object per cell
 
 Report = Callable[[str, float, str], None]
@@ -107,6 +110,7 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
     for note in notes:
         report("read", 0.1, note)
     preprocessing = Preprocessing.fit(learned.columns, common.top_categories, kind.SCALED)
+    _check_features(learned.rows, preprocessing)
     fitted = kind.fit(
         preprocessing.transform(learned.columns),
         learned.labels,
@@ -241,6 +245,16 @@ def samples(model: functions_model.Model, held: Dataset) -> list[dict[str, Any]]
             }
         )
     return requests
+
+
+def _check_features(rows: int, preprocessing: Preprocessing) -> None:
+    needed = rows * preprocessing.width * 4
+    if needed > MAX_FEATURE_BYTES:
+        raise Rejected(
+            f"{rows:,} rows of {preprocessing.width:,} features take {needed / 1e9:.1f} GB, at most "
+            f"{MAX_FEATURE_BYTES / 1e9:.1f} GB are learned from at once; set top_categories lower (each category of "
+            f"{len(preprocessing.texts)} text columns is a feature), or drop fewer columns or rows"
+        )
 
 
 def _write(folder: Path, graph: bytes, manifest: functions_model.Manifest, requests: list[dict[str, Any]]) -> Path:

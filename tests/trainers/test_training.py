@@ -160,6 +160,15 @@ def test_a_forest_too_large_to_serve_is_refused_with_advice(
         run(mixed_csv, tmp_path / "out")
 
 
+def test_features_that_no_memory_holds_are_refused_with_advice(
+    mixed_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.training.MAX_FEATURE_BYTES", 8000)
+    with pytest.raises(Rejected, match=r"240 rows of 9 features .* set top_categories lower"):
+        run(mixed_csv, tmp_path / "out", parameters={**FAST["random_forest"], "top_categories": 50})
+    run(mixed_csv, tmp_path / "narrow", parameters={**FAST["random_forest"], "top_categories": 2})
+
+
 def test_the_same_seed_gives_the_same_graph(mixed_csv: Path, tmp_path: Path) -> None:
     graphs = [
         (run(mixed_csv, tmp_path / n, parameters={"n_estimators": 5}).package / "model.onnx").read_bytes() for n in "ab"
@@ -172,6 +181,9 @@ def test_parameters_are_checked_and_every_fault_is_named() -> None:
     with pytest.raises(Rejected, match="leaves; expected some of") as caught:
         trainer.parameters(kind, {"leaves": 3, "n_estimators": "many", "seed": 1.5, "max_depth": True})
     assert len(caught.value.faults) == 4
+    for impossible in ({"tolerance": "nan"}, {"tolerance": "inf"}, {"n_estimators": float("inf")}):
+        with pytest.raises(Rejected, match=next(iter(impossible))):
+            trainer.parameters(kind, impossible)
     common, own = trainer.parameters(kind, {"seed": "7", "max_depth": "none", "n_estimators": 30.0})
     assert (common.seed, own.max_depth, own.n_estimators) == (7, None, 30)
 
