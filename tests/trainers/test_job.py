@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from eventing.contract import Data, DatasetArrived, DriftDetected, PredictionReq
 from eventing.errors import Rejected
 from functions.model import Model
 from functions.store import Serving, Store
+from tests.s3_server import S3
 from tests.trainers.conftest import MIXED_HEADER, Sink, mixed_rows
 from trainers import job, training, wish
 from trainers.voice import Voice
@@ -69,6 +71,7 @@ class Place:
                 "K_EVENT_PATH": str(folder),
                 "HOSTNAME": f"random-forest-0123{again}-{self._events:05}",
                 "TMPDIR": str(self.folder),
+                "HEADRACE_PATIENCE_S": "0",
                 **environ,
             },
             stderr=subprocess.PIPE,
@@ -233,6 +236,29 @@ def test_a_package_whose_event_nobody_took_is_told_of_at_the_next_try(place: Pla
     status, log = place.run(arrived)
     assert status == 0 and "was trained before" in log
     assert len(place.sink.of("model.trained")) == len(place.store.versions("doors")) == 1
+
+
+def test_a_broker_that_is_away_when_the_training_is_done_is_waited_for(place: Place) -> None:
+    """A Job has four tries, which are used up in less time than a Broker may be away for."""
+    place.sink.status = 503
+    process = place.start(place.drop(mixed()), HEADRACE_PATIENCE_S="60")
+    assert process.stderr is not None
+    log = ""
+    while "tried again in" not in log:
+        log += (line := process.stderr.readline())
+        assert line, log
+    place.sink.status = 202
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 0, log + rest
+    assert len(place.sink.of("model.trained")) == len(place.store.versions("doors")) == 1
+
+
+def test_a_store_that_is_away_when_a_training_begins_is_waited_for(place: Place, s3: S3, s3_url: str) -> None:
+    arrived = place.drop(mixed())
+    s3.shut = True
+    threading.Timer(0.5, setattr, (s3, "shut", False)).start()
+    found = job.patiently(lambda: wish.of_arrival(arrived, Store.open(s3_url), 1 << 20), 60.0, 0.1)
+    assert found.parent is None and not s3.shut
 
 
 def test_a_trainer_killed_at_any_moment_leaves_one_package_in_the_end(place: Place) -> None:
