@@ -133,13 +133,18 @@ def land(
     )
 
 
-def arrived_event(arrived: contract.DatasetArrived, now: datetime) -> CloudEvent:
-    """The event that says so; its id is the same whenever the same content is dropped with the same wishes."""
+def arrived_event(arrived: contract.DatasetArrived, now: datetime, id: str | None = None) -> CloudEvent:
+    """The event that says so. id: None for the one that this content, dropped with these wishes, has each time."""
     trainer = arrived.trainer or DEFAULT_TRAINER
     wishes = [arrived.target or "", json.dumps(arrived.parameters or {}, sort_keys=True)]
     parts = [arrived.dataset, arrived.sha256, trainer, *(wishes if arrived.target or arrived.parameters else [])]
-    id = contract.derived_id("dataset", *parts)
+    id = id or contract.derived_id("dataset", *parts)
     return arrived.to_event(source=SOURCE, id=id, time=now, extensions={"trainer": trainer})
+
+
+def once_more(id: str) -> str:
+    """The id of the event that says the same as the one called `id`, of which nothing has come."""
+    return contract.derived_id("dataset", id, "once more")
 
 
 def _suffix(name: str) -> str:
