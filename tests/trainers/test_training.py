@@ -22,7 +22,7 @@ from eventing.errors import Rejected
 from functions.model import Model
 from tests.trainers.conftest import MIXED_HEADER, mixed_rows
 from trainers import dataset, table, trainer, training
-from trainers.columns import MISSING
+from trainers.columns import MISSING, Column
 from trainers.preprocessing import Preprocessing
 from trainers.training import Plan, Trained
 
@@ -119,6 +119,14 @@ def test_the_preprocessing_in_the_graph_gives_the_same_features_to_the_last_bit(
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
     served = Model.from_onnx(model.SerializeToString()).infer(held.inputs())["headrace/features"]
     assert served.tolist() == preprocessing.transform(held.columns).tolist()
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-39, 3.3e38])
+def test_numbers_at_either_end_of_float32_make_finite_features(size: float) -> None:
+    column = Column("x", values=np.array([size, 0, size, size, np.nan, size], np.float32))
+    preprocessing = Preprocessing.fit([column], 50, scale=True)
+    assert preprocessing.medians.tolist() == [np.float32(size)]
+    assert np.isfinite(preprocessing.transform([column])).all()
 
 
 @pytest.mark.parametrize("name", ["random_forest", "neural_net"])
