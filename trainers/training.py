@@ -119,7 +119,7 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
         common.seed,
         lambda done, what: report("fit", 0.1 + 0.6 * done, what),
     )
-    graph = export.graph(preprocessing, data.columns, fitted, data.classes)
+    graph, opset = export.graph(preprocessing, data.columns, fitted, data.classes)
     signature = export.signature(preprocessing, learned)
     report("export", 0.8, f"ONNX graph of {len(graph) / 1e6:.1f} MB, {len(signature.inputs)} inputs")
     labels, probabilities = fitted.predict(preprocessing.transform(held.columns))
@@ -134,7 +134,7 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
         version=plan.version,
         trainer=plan.trainer,
         signature=signature,
-        opset=export.OPSET,
+        opset=opset,
         producer="headrace",
         libraries=export.libraries(),
         dataset={"uri": plan.uri, "sha256": plan.sha256, "rows": data.rows},

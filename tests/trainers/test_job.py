@@ -472,3 +472,10 @@ def test_a_job_whose_clock_is_an_hour_behind_makes_a_version_after_the_one_that_
     assert "2025-12-31 23:0" in log, "the clock was not turned back"
     versions = place.store.versions("doors")
     assert versions[0] == champion and versions[1].startswith("v20260101-000001-")
+
+
+def test_a_folder_that_cannot_take_the_package_is_told_without_a_traceback(tmp_path: Path, mixed_csv: Path) -> None:
+    words = ["--file", str(mixed_csv), "--target", "kind", "--out", str(mixed_csv / "packages")]
+    done = subprocess.run([sys.executable, "-m", "trainers.job", *words], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["error"].startswith(f"{mixed_csv / 'packages'}: Not a directory")

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import pytest
 from eventing.errors import Rejected
 from functions.model import Model
 from tests.trainers.conftest import MIXED_HEADER, mixed_rows
-from trainers import dataset, table, trainer, training
+from trainers import dataset, export, table, trainer, training
 from trainers.columns import MISSING, Column
 from trainers.preprocessing import Preprocessing
 from trainers.training import Plan, Trained
@@ -104,6 +104,66 @@ def test_the_baseline_tells_shares_that_add_up(trained: Trained) -> None:
     assert sum(words["shares"].values()) + words["other"] == pytest.approx(1, abs=1e-4)
     assert set(baseline["outputs"]["label"]["shares"]) <= {"no", "yes"}
     assert baseline["outputs"]["score"]["kind"] == "numeric"
+
+
+@dataclass
+class Halves:
+    """A model of two classes that says one half of each, by a graph of the opset that it is told."""
+
+    opset: int
+    nodes: list[Any]
+    constants: dict[str, Any]
+    parameters: Any = None
+
+    def predict(self, features: Any) -> Any:
+        raise NotImplementedError
+
+    def to_onnx(self) -> Any:
+        graph = onnx.helper.make_graph(
+            self.nodes,
+            "halves",
+            [onnx.helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, [None, 1])],
+            [
+                onnx.helper.make_tensor_value_info("index", onnx.TensorProto.INT64, [None]),
+                onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, [None, 2]),
+            ],
+            [onnx.numpy_helper.from_array(value, name) for name, value in self.constants.items()],
+        )
+        return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", self.opset)])
+
+
+@pytest.mark.parametrize(("opset", "kept"), [(13, 13), (17, 17), (18, 18), (21, 21), (9, 18)])
+def test_a_trainers_graph_keeps_its_opset_and_so_what_its_operators_mean(opset: int, kept: int) -> None:
+    """ReduceMean took its axes as an attribute until 17, and takes them as an input since."""
+    nodes = [
+        onnx.helper.make_node("Mul", ["features", "zeros"], ["pair"]),
+        onnx.helper.make_node("Softmax", ["pair"], ["probabilities"], axis=1),
+    ]
+    constants = {"zeros": np.zeros((1, 2), np.float32)}
+    if opset >= 18:
+        constants["axes"] = np.array([1], np.int64)
+        nodes.append(onnx.helper.make_node("ReduceMean", ["pair", "axes"], ["mean"], keepdims=0))
+    elif opset >= 13:
+        nodes.append(onnx.helper.make_node("ReduceMean", ["pair"], ["mean"], axes=[1], keepdims=0))
+    else:
+        constants["zero"] = np.array([0], np.int64)
+        nodes.append(onnx.helper.make_node("Gather", ["pair", "zero"], ["column"], axis=1))
+        nodes.append(onnx.helper.make_node("ArgMax", ["column"], ["index"], axis=1, keepdims=0))
+    if opset >= 13:
+        nodes.append(onnx.helper.make_node("Cast", ["mean"], ["index"], to=onnx.TensorProto.INT64))
+    column = Column("x", values=np.array([1, 2, np.nan], np.float32))
+    preprocessing = Preprocessing.fit([column], 50, scale=True)
+    content, said = export.graph(preprocessing, [column], Halves(opset, nodes, constants), ("no", "yes"))
+    assert said == kept
+    answer = Model.from_onnx(content).infer({"x": column.tensor()})
+    assert answer["label"].tolist() == ["no"] * 3 and (answer["probabilities"] == 0.5).all()
+
+
+def test_a_trainers_graph_that_is_no_valid_onnx_is_refused_for_good() -> None:
+    nodes = [onnx.helper.make_node("NoSuchOperator", ["features"], ["index"])]
+    column = Column("x", values=np.array([1, 2], np.float32))
+    with pytest.raises(Rejected, match=r"no valid ONNX.*NoSuchOperator"):
+        export.graph(Preprocessing.fit([column], 50, scale=True), [column], Halves(18, nodes, {}), ("no", "yes"))
 
 
 def test_the_preprocessing_in_the_graph_gives_the_same_features_to_the_last_bit(mixed_csv: Path) -> None:
