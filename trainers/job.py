@@ -195,6 +195,7 @@ def _train(
         datasets=tuple(file.sha256 for file in wish.files),
         names=tuple(file.name for file in wish.files),
         form=wish.form,
+        notes=wish.notes,
     )
     trained = training.train(
         plan, fetched, scratch, datetime.now(UTC), lambda *step: voice.progress(wish, version, *step)
@@ -238,7 +239,7 @@ def _wish(cause: CloudEvent, store: functions_store.Store, to: Settings) -> Wish
         arrived = data if data.trainer or not extension else replace(data, trainer=str(extension))
         return wishes.of_arrival(arrived, store, to.max_dataset_bytes)
     if isinstance(data, DriftDetected):
-        return wishes.of_drift(data, cause.get_time(), store)
+        return wishes.of_drift(data, cause.get_time(), store, to.max_dataset_bytes)
     raise Rejected(
         f"event {cause.get_id()} has type {cause.get_type()}; trainers learn from dataset.arrived, drift.detected"
     )

@@ -58,6 +58,8 @@ class Plan:
     """What a person calls each file; empty: as it is called where it lies."""
     form: Form = field(default_factory=Form)
     """The columns that callers of the serving model send."""
+    notes: tuple[str, ...] = ()
+    """What was left out before anything was read, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
     started = time.monotonic()
     kind = trainer.find(plan.trainer)
     common, own = trainer.parameters(kind.Parameters, plan.parameters)
-    data, notes = read(files, plan.target, common.max_broken_share, plan.names, plan.form)
+    data, noted = read(files, plan.target, common.max_broken_share, plan.names, plan.form)
+    notes = [*plan.notes, *noted]
     of_files = f" of {len(data.files)} files" if len(data.files) > 1 else ""
     size = f"{data.rows:,} rows{of_files}, {len(data.columns)} columns"
     report("read", 0.1, f"{size}, classes {_listed(data.classes)}")

@@ -38,6 +38,7 @@ class Place:
         self.url = (folder / "store").as_uri()
         self.store = Store.open(self.url)
         self._events = 0
+        self.max_dataset_bytes = 1 << 26
         self.now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
         """The time of events; files come a second apart from 0:00 on."""
 
@@ -88,7 +89,7 @@ class Place:
         """As `run`, without a process: of most promises the process is no part, and it takes seconds to start."""
         self._events += 1
         pod = f"random-forest-0123-{self._events:05}"
-        to = job.Settings(self.url, self.sink.url, self.folder / "event", pod, "headrace", 1 << 26)
+        to = job.Settings(self.url, self.sink.url, self.folder / "event", pod, "headrace", self.max_dataset_bytes)
         cause = data.to_event(source="/headrace/eventing/source", id="test-1", time=self.now)
         voice = Voice(sender.Sender(self.sink.url), cause, to.job)
         scratch = self.folder / f"scratch-{self._events}"
@@ -411,6 +412,22 @@ def test_a_drift_trains_on_every_file_dropped_that_can_be_learned_from(place: Pl
         "'month' was left out",
     ]
     assert manifest.parameters["n_estimators"] == 10
+
+
+def test_a_drift_trains_on_the_newest_files_that_together_are_not_too_many_bytes(place: Place, champion: str) -> None:
+    """Each drop adds one: all that ever came would one day be more than a trainer has memory for."""
+    files = [place.drop(mixed(80, seed=seed, constant="2")) for seed in (1, 2, 3)]
+    limit = files[1].bytes + files[2].bytes
+    for max_bytes, count in ((limit, 2), (limit - 1, 1), (1, 1), (1 << 26, 4)):
+        asked = wish.of_drift(DRIFTED, place.now, place.store, max_bytes)
+        assert [file.sha256 for file in asked.files][-3:] == [file.sha256 for file in files][-count:][-3:]
+        assert len(asked.files) == count
+        assert [note.split(" were")[0] for note in asked.notes] == ([f"{4 - count} older files"] if count < 4 else [])
+    place.max_dataset_bytes = limit
+    status, log = place.handle(DRIFTED)
+    assert status == 0, log
+    manifest = place.store.manifest("doors", place.sink.of("model.trained")[0]["data"]["version"])
+    assert manifest.dataset["rows"] == 160 and manifest.parameters["notes"][0].startswith("2 older files were left out")
 
 
 def test_a_drift_told_again_trains_on_no_file_that_came_later(place: Place, champion: str) -> None:
