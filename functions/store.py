@@ -181,13 +181,23 @@ class Store:
     # Datasets
 
     def datasets(self, name: str) -> tuple[DatasetRecord, ...]:
-        """Every whole file dropped for a dataset, in the order they came; empty for an unknown one."""
+        """Every whole file dropped for a dataset, in the order they came; empty for an unknown one.
+
+        A file that somebody has removed since is none of them. Where one lies is told by where it is found, so that a
+        store that was moved is whole.
+        """
         folder = f"datasets/{_checked(name, 'dataset')}"
         records = []
-        for child in self._files.children(folder):
+        children = self._files.children(folder)
+        lying = {PurePosixPath(child).stem: child for child in children if not child.endswith(".json")}
+        for child in children:
             if child.endswith(".json") and (value := self.read_json(f"{folder}/{child}")) is not None:
-                uri, at = str(value.get("uri", "")), str(value.get("at", ""))
-                records.append(DatasetRecord(uri, child.removesuffix(".json"), int(value.get("bytes", 0)), at))
+                sha256, uri, at = child.removesuffix(".json"), str(value.get("uri", "")), str(value.get("at", ""))
+                if sha256 in lying:
+                    uri = self.uri(f"{folder}/{lying[sha256]}")
+                elif uri.startswith(self.uri(f"{folder}/")):
+                    continue
+                records.append(DatasetRecord(uri, sha256, int(value.get("bytes", 0)), at))
         return tuple(sorted(records, key=lambda record: (record.at, record.sha256)))
 
     def download(self, uri: str, into: Path, sha256: str) -> Path:

@@ -196,6 +196,17 @@ def test_datasets_come_in_the_order_they_were_dropped(url: str, tmp_path: Path) 
     assert store.datasets("nothing") == ()
 
 
+def test_a_dataset_is_where_it_is_found_and_one_that_was_removed_is_none(url: str, tmp_path: Path) -> None:
+    """Else each training that a drift asks for would wait for it, and fail."""
+    store, (moved, removed) = Store.open(url), ("a" * 64, "b" * 64)
+    (tmp_path / "f").write_bytes(b"a,b\n1,2\n")
+    store.put_file(f"datasets/flights/{moved}.csv", tmp_path / "f")
+    for sha256, home in ((moved, "file:///where/it/was"), (removed, store.url)):
+        record = {"uri": f"{home}/datasets/flights/{sha256}.csv", "bytes": 8, "at": "2026-01-01T00:00:00+00:00"}
+        store.write_json(f"datasets/flights/{sha256}.json", record)
+    assert [record.uri for record in store.datasets("flights")] == [store.uri(f"datasets/flights/{moved}.csv")]
+
+
 def test_a_dataset_is_given_only_with_the_digest_it_was_dropped_with(url: str, tmp_path: Path) -> None:
     store = Store.open(url)
     (tmp_path / "jan.csv").write_bytes(b"a,b\n1,2\n")

@@ -135,6 +135,14 @@ def test_a_file_nobody_can_learn_from_is_refused_in_words(tmp_path: Path, conten
     assert any(says in reason.what for reason in error.reasons), error.reasons
 
 
+def test_a_class_called_like_a_missing_value_is_named(tmp_path: Path) -> None:
+    error = refused(tmp_path, lines(*[f"{i},a,{('None', 'High', '')[i % 3]}" for i in range(30)]))
+    assert [reason.what for reason in error.reasons[:2]] == [
+        "the target 'target' is missing: 'None' stands for a missing value; call the class by another word",
+        "the target 'target' is missing",
+    ]
+
+
 def test_a_named_target_wins_over_the_default(tmp_path: Path) -> None:
     data = learn(tmp_path, lines(*ROWS, header="x,late,target"), target="late")
     assert data.target == "late" and data.classes == ("a", "b", "c")
