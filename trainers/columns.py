@@ -27,6 +27,11 @@ EXACT_IN_FLOAT32 = 1 << 24  # whole numbers beyond it share their float32 with a
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 MISSING = drift.MISSING  # one truth with the drift watch: what is missing to the model is no category there
 
+# 1,234.5, and where commas part no cells 1.234,5 and 0,5: as spreadsheets of either kind write what they show.
+_GROUPED = {
+    False: (r"^[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?$", ","),
+    True: (r"^[+-]?[0-9]{1,3}(\.[0-9]{3})+,[0-9]+$", "."),
+}
 _COMMA = r"^([+-]?[0-9]+),([0-9]+)$"
 _NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
@@ -83,7 +88,7 @@ def judged(
         column = spelled(column)
     bare = pc.utf8_trim_whitespace(column.words)
     empty = _mask(pc.is_in(bare, pa.array(MISSING)))
-    written = pc.replace_substring_regex(bare, _COMMA, r"\1.\2") if table.decimal_comma else bare
+    written = _plain(bare, decimal_comma=table.decimal_comma)
     matches = pc.match_substring_regex(written, _NUMBER)
     counts = np.bincount(column.codes[column.codes >= 0], minlength=len(bare))
     filled = int(counts[~empty].sum())
@@ -143,6 +148,14 @@ def _numbers(name: str, values: npt.NDArray[np.float64], table: Table, notes: li
             f"{shown(name)} holds whole numbers beyond {EXACT_IN_FLOAT32:,}; float32 keeps about 7 digits of them"
         )
     return Column(name, values=values)
+
+
+def _plain(bare: Any, *, decimal_comma: bool) -> Any:
+    """Cells with those that are numbers spelled as _NUMBER has them."""
+    grouped, separator = _GROUPED[decimal_comma]
+    joined = pc.replace_substring(bare, separator, "")
+    written = pc.if_else(pc.match_substring_regex(bare, grouped), joined, bare)
+    return pc.replace_substring_regex(written, _COMMA, r"\1.\2") if decimal_comma else written
 
 
 def _mask(array: Any) -> npt.NDArray[np.bool_]:

@@ -212,6 +212,23 @@ def test_where_commas_part_no_cells_they_may_begin_a_fraction(tmp_path: Path) ->
     assert data.rejected is not None and data.rejected.reasons[0].what.startswith("'3,x' is not a number")
 
 
+@pytest.mark.parametrize(
+    ("delimiter", "cells"),
+    [(",", ('"1,234.5"', '"-12,345,678"', "7.25")), (";", ("1.234,5", "-12.345.678,0", "7,25"))],
+)
+def test_numbers_that_a_spreadsheet_groups_by_thousands_are_numbers(
+    tmp_path: Path, delimiter: str, cells: tuple[str, ...]
+) -> None:
+    rows = [delimiter.join((cells[i % 3], "ab"[i % 2], str(i % 2))) for i in range(40)]
+    data = learn(tmp_path, lines(*rows, header=delimiter.join(("x", "letter", "target"))))
+    assert data.inputs()["x"][:3, 0].tolist() == [1234.5, -12345678.0, 7.25]
+
+
+def test_words_with_commas_that_group_no_thousands_stay_words(tmp_path: Path) -> None:
+    data = learn(tmp_path, lines(*[f'"{("1,2", "10,20", "1,2,3")[i % 3]}",a,{i % 2}' for i in range(40)]))
+    assert data.columns[0].words == ("1,2", "10,20", "1,2,3")
+
+
 @pytest.mark.parametrize("header", ["a;b,x,target", '"x;y|z",x,target', "x|y;z,x,target"])
 def test_the_delimiter_is_the_one_that_the_rows_have_too(tmp_path: Path, header: str) -> None:
     data = learn(tmp_path, lines(*[f"k{i % 3},{i},{i % 2}" for i in range(40)], header=header))
