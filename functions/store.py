@@ -181,24 +181,24 @@ class Store:
     # Datasets
 
     def datasets(self, name: str) -> tuple[DatasetRecord, ...]:
-        """Every whole file dropped for a dataset, in the order they came; empty for an unknown one.
-
-        A file that somebody has removed since is none of them. Where one lies is told by where it is found, so that a
-        store that was moved is whole.
-        """
+        """Every whole file dropped for a dataset, in the order they came; empty for an unknown one."""
         folder = f"datasets/{_checked(name, 'dataset')}"
         records = []
-        children = self._files.children(folder)
-        lying = {PurePosixPath(child).stem: child for child in children if not child.endswith(".json")}
-        for child in children:
+        for child in self._files.children(folder):
             if child.endswith(".json") and (value := self.read_json(f"{folder}/{child}")) is not None:
                 sha256, uri, at = child.removesuffix(".json"), str(value.get("uri", "")), str(value.get("at", ""))
-                if sha256 in lying:
-                    uri = self.uri(f"{folder}/{lying[sha256]}")
-                elif uri.startswith(self.uri(f"{folder}/")):
-                    continue
+                # Where it lay when it came; a store that was moved, or put back in another place, has it still.
+                beside = f"{folder}/{sha256}{PurePosixPath(uri).suffix}"
+                uri = self.uri(beside) if uri.endswith(f"/{beside}") else uri
                 records.append(DatasetRecord(uri, sha256, int(value.get("bytes", 0)), at))
         return tuple(sorted(records, key=lambda record: (record.at, record.sha256)))
+
+    def removed(self, name: str) -> frozenset[str]:
+        """Digests of the files dropped for a dataset that are gone from the store, but for their sidecars."""
+        folder = f"datasets/{_checked(name, 'dataset')}"
+        lying = {PurePosixPath(child).stem for child in self._files.children(folder) if not child.endswith(".json")}
+        own = (record for record in self.datasets(name) if record.uri.startswith(self.uri(f"{folder}/")))
+        return frozenset(record.sha256 for record in own) - lying
 
     def download(self, uri: str, into: Path, sha256: str) -> Path:
         """A file of this machine with what lies at `uri`, its digest checked; to be read only.

@@ -33,7 +33,7 @@ _GROUPED = {
     True: (r"^[+-]?[0-9]{1,3}(\.[0-9]{3})+,[0-9]+$", "."),
 }
 _COMMA = r"^([+-]?[0-9]+),([0-9]+)$"
-_NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ def judged(
         column = spelled(column)
     bare = pc.utf8_trim_whitespace(column.words)
     empty = _mask(pc.is_in(bare, pa.array(MISSING)))
-    written = _plain(bare, decimal_comma=table.decimal_comma)
-    matches = pc.match_substring_regex(written, _NUMBER)
+    written = plain(bare, decimal_comma=table.decimal_comma)
+    matches = pc.match_substring_regex(written, NUMBER)
     counts = np.bincount(column.codes[column.codes >= 0], minlength=len(bare))
     filled = int(counts[~empty].sum())
     numeric = _mask(matches) & ~empty
@@ -150,8 +150,8 @@ def _numbers(name: str, values: npt.NDArray[np.float64], table: Table, notes: li
     return Column(name, values=values)
 
 
-def _plain(bare: Any, *, decimal_comma: bool) -> Any:
-    """Cells with those that are numbers spelled as _NUMBER has them."""
+def plain(bare: Any, *, decimal_comma: bool) -> Any:
+    """Cells with those that are numbers spelled as NUMBER has them."""
     grouped, separator = _GROUPED[decimal_comma]
     joined = pc.replace_substring(bare, separator, "")
     written = pc.if_else(pc.match_substring_regex(bare, grouped), joined, bare)

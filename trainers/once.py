@@ -1,7 +1,7 @@
 """One training here and now: `python -m trainers.job --file FILE --trainer T --out DIR`, without event, store and sink.
 
 For `headrace train`, which starts it as a process. Progress goes to stderr, the result as one JSON object to stdout;
-exit status 0 done, 65 the file or the parameters cannot work, 2 misused, 1 anything else, such as a full disk.
+exit status 0 done, 65 the file or the parameters cannot work, 2 misused.
 """
 
 from __future__ import annotations
@@ -44,10 +44,6 @@ def main(arguments: Sequence[str]) -> int:
         status = e.exit_status
     except Rejected as e:
         result, status = {"error": str(e)}, e.exit_status
-    except OSError as e:
-        if e.filename is None:
-            raise
-        result, status = {"error": f"{e.filename}: {e.strerror}; name another folder with --out, or make room"}, 1
     json.dump(result, sys.stdout, ensure_ascii=False)
     sys.stdout.write("\n")
     return status

@@ -125,6 +125,9 @@ def of_drift(
     if champion is None:
         raise Rejected(f"no version of {drifted.model} serves, so there is nothing to train anew")
     dropped = [r for r in store.datasets(drifted.model) if told_at is None or datetime.fromisoformat(r.at) <= told_at]
+    # Else each training would wait for what somebody has removed, and fail.
+    removed = store.removed(drifted.model)
+    dropped = [record for record in dropped if record.sha256 not in removed]
     taken = _newest(dropped, max_bytes)
     files = tuple(File(record.uri, record.sha256, _name(store, drifted.model, record)) for record in taken)
     notes: tuple[str, ...] = ()

@@ -430,6 +430,14 @@ def test_a_drift_trains_on_the_newest_files_that_together_are_not_too_many_bytes
     assert manifest.dataset["rows"] == 160 and manifest.parameters["notes"][0].startswith("2 older files were left out")
 
 
+def test_a_drift_trains_on_no_file_that_somebody_has_removed(place: Place, champion: str) -> None:
+    gone = place.drop(mixed(80, seed=1, constant="2"))
+    kept = place.drop(mixed(80, seed=2, constant="2"))
+    place.store.delete(f"datasets/doors/{gone.sha256}.csv")
+    asked = wish.of_drift(DRIFTED, place.now, place.store)
+    assert [file.sha256 for file in asked.files][1:] == [kept.sha256]
+
+
 def test_a_drift_told_again_trains_on_no_file_that_came_later(place: Place, champion: str) -> None:
     """Else a Job that was killed, and the next file dropped meanwhile, would make two models of one drift."""
     place.drop(mixed(80, seed=1, constant="2"))
@@ -489,10 +497,3 @@ def test_a_job_whose_clock_is_an_hour_behind_makes_a_version_after_the_one_that_
     assert "2025-12-31 23:0" in log, "the clock was not turned back"
     versions = place.store.versions("doors")
     assert versions[0] == champion and versions[1].startswith("v20260101-000001-")
-
-
-def test_a_folder_that_cannot_take_the_package_is_told_without_a_traceback(tmp_path: Path, mixed_csv: Path) -> None:
-    words = ["--file", str(mixed_csv), "--target", "kind", "--out", str(mixed_csv / "packages")]
-    done = subprocess.run([sys.executable, "-m", "trainers.job", *words], capture_output=True, text=True)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert json.loads(done.stdout)["error"].startswith(f"{mixed_csv / 'packages'}: Not a directory")
