@@ -232,8 +232,10 @@ def _check_extension(name: str, value: object, faults: list[str]) -> None:
 def _time(value: object, faults: list[str]) -> datetime | None:
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
-            return datetime.fromisoformat(value.upper())
-        except ValueError:
+            found = datetime.fromisoformat(value.upper())
+            found.astimezone(UTC)  # as it is written again: of the first and last day not every hour can be
+            return found
+        except (ValueError, OverflowError):
             pass  # well written, and still no day in any calendar: told below with the rest
     faults.append(f"time is {value!r:.60}; expected RFC 3339, such as 2013-01-31T17:31:00Z")
     return None

@@ -51,7 +51,7 @@ _KINDS = (
 
 
 class Unfinished(RetryLater):
-    """The file changed while it was being read; it will be whole soon."""
+    """The file changed while it was being read, or its disk did not give all of it; it may be whole soon."""
 
 
 def check_name(dataset: str) -> None:
@@ -68,6 +68,8 @@ def check_name(dataset: str) -> None:
 def check(name: str, dataset: str, bytes: int, max_bytes: int) -> str:
     """The suffix of a file that can be landed, by what a listing tells of it. Raises Rejected with what to do."""
     check_name(dataset)
+    if spelled(name) != name:
+        raise Rejected(f"{spelled(name)} has a name that is not UTF-8, which no event can carry; give it another one")
     suffix = _suffix(name)
     if bytes == 0:
         raise Rejected(f"{name} is empty; expected a header and rows")
@@ -77,6 +79,11 @@ def check(name: str, dataset: str, bytes: int, max_bytes: int) -> str:
             "drop it in parts, or drop a sample of its rows"
         )
     return suffix
+
+
+def spelled(name: str) -> str:
+    """A file's name as text that can be told; of a byte that is no UTF-8, its number, as in `j\\udce4nner.csv`."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def land(
@@ -126,13 +133,18 @@ def land(
     )
 
 
-def arrived_event(arrived: contract.DatasetArrived, now: datetime) -> CloudEvent:
-    """The event that says so; its id is the same whenever the same content is dropped with the same wishes."""
+def arrived_event(arrived: contract.DatasetArrived, now: datetime, id: str | None = None) -> CloudEvent:
+    """The event that says so. id: None for the one that this content, dropped with these wishes, has each time."""
     trainer = arrived.trainer or DEFAULT_TRAINER
     wishes = [arrived.target or "", json.dumps(arrived.parameters or {}, sort_keys=True)]
     parts = [arrived.dataset, arrived.sha256, trainer, *(wishes if arrived.target or arrived.parameters else [])]
-    id = contract.derived_id("dataset", *parts)
+    id = id or contract.derived_id("dataset", *parts)
     return arrived.to_event(source=SOURCE, id=id, time=now, extensions={"trainer": trainer})
+
+
+def once_more(id: str) -> str:
+    """The id of the event that says the same as the one called `id`, of which nothing has come."""
+    return contract.derived_id("dataset", id, "once more")
 
 
 def _suffix(name: str) -> str:
@@ -156,7 +168,7 @@ def _copy(source: BinaryIO, into: Path, name: str, suffix: str) -> str:
     text = _Text(name) if suffix == ".csv" else None
     with into.open("wb") as copy:
         first, last = b"", b""
-        while chunk := source.read(CHUNK_BYTES):
+        while chunk := _chunk(source, name):
             first, last = first or chunk[:8], (last + chunk)[-4:]
             if text:
                 text.add(chunk)
@@ -168,6 +180,13 @@ def _copy(source: BinaryIO, into: Path, name: str, suffix: str) -> str:
         seen = "is cut off" if first[:4] == _PARQUET else f"begins with {first[:4]!r}"
         raise Rejected(f"{name} is no whole Parquet file: it {seen}; export or copy it again")
     return digest.hexdigest()
+
+
+def _chunk(source: BinaryIO, name: str) -> bytes:
+    try:
+        return source.read(CHUNK_BYTES)
+    except OSError as e:  # told here, or it would count as the store's
+        raise Unfinished(f"{name} cannot be read to its end: {e.strerror}") from e
 
 
 class _Text:
@@ -224,8 +243,10 @@ def _reading(file: Path) -> Iterator[BinaryIO]:
     try:
         source = file.open("rb")
     except FileNotFoundError as e:
-        raise Rejected(f"{file} is not there") from e
-    except OSError as e:
+        raise Rejected(f"{spelled(str(file))} is not there") from e
+    except (PermissionError, IsADirectoryError) as e:
         raise Rejected(f"{file} cannot be read: {e.strerror}") from e
+    except OSError as e:
+        raise Unfinished(f"{file} cannot be read now: {e.strerror}") from e
     with source:
         yield source

@@ -145,12 +145,20 @@ class JobWatch:
             self._watched.setdefault(path, new)
 
     def resume(self) -> None:
-        """Take up what another process has left. Raises RetryLater while the store is away."""
+        """Take up what another process has left. Raises RetryLater while the store is away.
+
+        What is there and holds no event stands in the log: it keeps no other from being watched.
+        """
         for path in self._store.list(FOLDER):
-            if (kept := self._store.read_json(path)) is not None:
-                with self._lock:
-                    event, again = binding.from_json(kept["event"]), str(kept["again"])
-                    self._watched.setdefault(path, Watched(event, time.monotonic(), again))
+            try:
+                if (kept := self._store.read_json(path)) is None:
+                    continue
+                event, again = binding.from_json(kept.get("event")), str(kept.get("again") or "")
+            except Rejected as e:
+                log.error("%s holds nothing to watch: %s", path, e)
+                continue
+            with self._lock:
+                self._watched.setdefault(path, Watched(event, time.monotonic(), again))
 
     def look(self, now_s: float) -> int:
         """One look at the Jobs of all that is watched; how many are not over. now_s: of a monotonic clock.
@@ -291,6 +299,8 @@ def run(watch: JobWatch, stop: threading.Event, poll_s: float = POLL_S) -> None:
             watch.look(time.monotonic())
         except (Verdict, ClusterError) as e:
             log.warning("%s; looking again in %.0f s", e, poll_s)
+        except Exception:  # events are taken as long as this process lives, and nobody else would look at their Jobs
+            log.exception("a look broke off; looking again in %.0f s", poll_s)
         stop.wait(poll_s)
 
 

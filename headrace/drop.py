@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ ENDS = frozenset(
         contract.TrainingFailed,
     )
 )
+TRAININGS_ENDS = frozenset(t.TYPE for t in (contract.ModelTrained, contract.DatasetRejected, contract.TrainingFailed))
 PATIENCE_S = 900.0  # a training may sit between two steps for minutes; a day of silence is a fault
 GOOD_ENDS = frozenset({contract.ModelPromoted.TYPE})
 
@@ -49,15 +50,23 @@ def drop(
     target: str | None = None,
     parameters: dict[str, Any] | None = None,
 ) -> Dropped:
-    """Copy `file` into the store and tell the Broker. Raises Rejected when the file cannot be learned from at first
-    sight, RetryLater when the store or the Broker is away.
+    """Copy `file` into the store and tell the Broker.
+
+    Content that was dropped before is told under the same id, unless all that came of it was a failure: then whoever
+    drops it again has mended something, and a JobSink would make no second Job of the same event while the failed one
+    is there. Raises Rejected when the file cannot be learned from at first sight, RetryLater when the store or the
+    Broker is away.
     """
     limit = settings.whole_number(place.values, "HEADRACE_MAX_DATASET_BYTES", landing.MAX_BYTES, 1, 2**40)
     arrived = source.land(
         file, dataset, place.store_url, trainer=trainer, target=target, parameters=parameters, max_bytes=limit
     )
-    event = source.arrived_event(arrived, datetime.now(UTC))
-    known = next(iter(place.journal.read(id=event.get_id(), limit=1)), None)
+    now = datetime.now(UTC)
+    event = source.arrived_event(arrived, now)
+    while (known := next(iter(place.journal.read(id=event.get_id(), limit=1)), None)) is not None:
+        if not has_failed(place.journal.read(causationid=event.get_id())):
+            break
+        event = source.arrived_event(arrived, now, landing.once_more(event.get_id()))
     after = last_seq(place)
     place.broker.send(event, attempts=5)
     return Dropped(arrived, event.get_id(), after, known is not None)
@@ -72,6 +81,15 @@ def is_end(entry: Entry) -> bool:
     """Whether nothing more is to come of a drop. A training that is tried again goes on, and is told of once more."""
     again = entry.type == contract.TrainingFailed.TYPE and bool(entry.data.get("retryable"))
     return entry.type in ENDS and not again
+
+
+def has_failed(consequences: Iterable[Entry]) -> bool:
+    """Whether the last word on a drop is that it led to no model. consequences: what it caused itself, oldest first."""
+    last = None
+    for entry in consequences:
+        if entry.type in TRAININGS_ENDS:
+            last = entry
+    return last is not None and last.type != contract.ModelTrained.TYPE and is_end(last)
 
 
 def consequences(

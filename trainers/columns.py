@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from monitoring import drift
 from trainers.table import Numbers, Table, Text, shown
 
 # A column is numbers when this share of its filled cells are. Below it the rest is not a handful of typing errors but a
@@ -24,9 +25,15 @@ from trainers.table import Numbers, Table, Text, shown
 NUMERIC_SHARE = 0.95
 EXACT_IN_FLOAT32 = 1 << 24  # whole numbers beyond it share their float32 with a neighbour
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NaT", "NULL", "Null", "null", "None", "?")
+MISSING = drift.MISSING  # one truth with the drift watch: what is missing to the model is no category there
 
-_NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+# 1,234.5, and where commas part no cells 1.234,5 and 0,5: as spreadsheets of either kind write what they show.
+_GROUPED = {
+    False: (r"^[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?$", ","),
+    True: (r"^[+-]?[0-9]{1,3}(\.[0-9]{3})+,[0-9]+$", "."),
+}
+_COMMA = r"^([+-]?[0-9]+),([0-9]+)$"
+NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,8 @@ def judged(
         column = spelled(column)
     bare = pc.utf8_trim_whitespace(column.words)
     empty = _mask(pc.is_in(bare, pa.array(MISSING)))
-    matches = pc.match_substring_regex(bare, _NUMBER)
+    written = plain(bare, decimal_comma=table.decimal_comma)
+    matches = pc.match_substring_regex(written, NUMBER)
     counts = np.bincount(column.codes[column.codes >= 0], minlength=len(bare))
     filled = int(counts[~empty].sum())
     numeric = _mask(matches) & ~empty
@@ -98,7 +106,7 @@ def judged(
     what = f"is not a number, as the rest of {shown(name)} is"
     table.faults.of_rows("not a number", table.lines[odd].tolist(), name, lambda i: f"{shown(cells[i])} {what}")
     # Arrow, unlike Python, knows no leading plus.
-    digits = pc.replace_substring_regex(bare, r"^\+", "")
+    digits = pc.replace_substring_regex(written, r"^\+", "")
     read = pc.cast(pc.if_else(matches, digits, None), pa.float64()).to_numpy(zero_copy_only=False)
     values = read[column.codes] if len(read) else np.full(len(column.codes), np.nan)
     return _numbers(name, np.where(kinds == 1, values, np.nan), table, notes, None)
@@ -140,6 +148,14 @@ def _numbers(name: str, values: npt.NDArray[np.float64], table: Table, notes: li
             f"{shown(name)} holds whole numbers beyond {EXACT_IN_FLOAT32:,}; float32 keeps about 7 digits of them"
         )
     return Column(name, values=values)
+
+
+def plain(bare: Any, *, decimal_comma: bool) -> Any:
+    """Cells with those that are numbers spelled as NUMBER has them."""
+    grouped, separator = _GROUPED[decimal_comma]
+    joined = pc.replace_substring(bare, separator, "")
+    written = pc.if_else(pc.match_substring_regex(bare, grouped), joined, bare)
+    return pc.replace_substring_regex(written, _COMMA, r"\1.\2") if decimal_comma else written
 
 
 def _mask(array: Any) -> npt.NDArray[np.bool_]:

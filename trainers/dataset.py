@@ -22,7 +22,7 @@ import numpy.typing as npt
 from trainers import columns as kinds
 from trainers import split
 from trainers.columns import Column
-from trainers.table import BrokenDataset, Faults, Table, shown
+from trainers.table import BrokenDataset, Faults, Numbers, Table, Text, shown
 
 MIN_ROWS = 20  # an 80/20 split leaves 4 rows to compare and score on: less says nothing
 MIN_CLASS_ROWS = 2  # one to learn from, one held out
@@ -126,13 +126,18 @@ def rows_of(table: Table, target: str | None, max_broken_share: float, form: For
     _check_columns(table, named, target is None, faults)
     if faults.fatal:
         raise faults.error()
-    notes: list[str] = []
+    notes = list(table.notes)
     read = {
         name: kinds.judged(name, column, table, notes, as_text=name in form.texts, trimmed=name == named)
         for name, column in table.columns.items()
     }
-    unlabelled = table.lines[read[named].missing()]
-    faults.of_rows("no target", unlabelled.tolist(), named, lambda _: f"the target {shown(named)} is missing")
+    unlabelled = np.flatnonzero(read[named].missing())
+    faults.of_rows(
+        "no target",
+        table.lines[unlabelled].tolist(),
+        named,
+        lambda i: f"the target {shown(named)} is missing{_spelled(table.columns[named], unlabelled[i])}",
+    )
     if len(faults.broken) > max_broken_share * table.records:
         raise faults.error()
     good = ~np.isin(table.lines, list(faults.broken)) if faults.broken else np.ones(len(table.lines), dtype=bool)
@@ -146,6 +151,14 @@ def rows_of(table: Table, target: str | None, max_broken_share: float, form: For
         notes=tuple(notes),
         faults=faults,
     )
+
+
+def _spelled(column: Text | Numbers, row: int) -> str:
+    """What the cell of a missing target says, where that may have been meant as a class."""
+    if isinstance(column, Numbers) or column.codes[row] < 0:
+        return ""
+    word = column.words[column.codes[row]].as_py()
+    return f": {shown(word)} stands for a missing value; call the class by another word" if word.strip() else ""
 
 
 def disagreement(rows: Rows, newest: Rows) -> str | None:

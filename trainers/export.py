@@ -20,7 +20,8 @@ from trainers.dataset import Dataset
 from trainers.preprocessing import FEATURES, ML_DOMAIN, PREFIX, Preprocessing
 from trainers.trainer import Fitted
 
-OPSET = 18
+OPSET = 18  # where the trainer's model says nothing, or what is older than the preprocessing can be
+OLDEST_OPSET = 13  # since which Squeeze takes its axes as an input
 ML_OPSET = 3
 IR_VERSION = 10  # what onnxruntime has read since 1.18; onnx itself would write its newest
 MAX_BYTES = 2_000_000_000  # protobuf ends at 2 GiB
@@ -29,9 +30,10 @@ LIBRARIES = ("scikit-learn", "tensorflow", "keras", "tf2onnx", "onnx", "onnxrunt
 
 def graph(
     preprocessing: Preprocessing, columns: Sequence[Column], fitted: Fitted, classes: Sequence[str | int]
-) -> bytes:
-    """The whole graph, checked. Raises Rejected where ONNX cannot hold it."""
+) -> tuple[bytes, int]:
+    """The whole graph, checked, and its opset: the trainer's own. Raises Rejected where ONNX cannot hold it."""
     inner = compose.add_prefix(fitted.to_onnx(), f"{PREFIX}model/", inplace=True)
+    opsets = _opsets(inner)
     inputs, nodes, constants = preprocessing.graph(columns)
     nodes.append(helper.make_node("Identity", [FEATURES], [f"{PREFIX}model/features"]))
     nodes.extend(inner.graph.node)
@@ -53,7 +55,7 @@ def graph(
     )
     model = helper.make_model(
         whole,
-        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML_DOMAIN, ML_OPSET)],
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in opsets.items()],
         functions=list(inner.functions),
         producer_name="headrace",
         producer_version=importlib.metadata.version("headrace"),
@@ -61,8 +63,22 @@ def graph(
     )
     if model.ByteSize() > MAX_BYTES:
         raise Rejected(f"the graph has {model.ByteSize():,} bytes; ONNX ends at 2 GB: choose a smaller model")
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as e:
+        raise Rejected(f"what the trainer exports is no valid ONNX: {str(e).strip()}") from e
+    return bytes(model.SerializeToString()), opsets[""]
+
+
+def _opsets(inner: onnx.ModelProto) -> dict[str, int]:
+    """By domain. What an operator means depends on it: the preprocessing has few and old ones, the trainer has any."""
+    found = {"": OPSET, ML_DOMAIN: ML_OPSET}
+    for imported in inner.opset_import:
+        domain = "" if imported.domain == "ai.onnx" else imported.domain  # two names for the default one
+        oldest = OLDEST_OPSET if domain == "" else found.get(domain, 1)
+        if imported.version >= oldest:
+            found[domain] = imported.version
+    return found
 
 
 def signature(preprocessing: Preprocessing, learned: Dataset) -> Signature:

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import orjson
 from cloudevents.core.v1.event import CloudEvent
@@ -49,9 +49,12 @@ from trainers.wish import Wish
 # Pods of a Job are called <job>-<5 characters>. Source: kubernetes/kubernetes pkg/controller, SimpleNameGenerator.
 _POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
 
-PATIENCE_S, PAUSE_S = 600.0, 5.0  # for a store that is away when a training is done; the Job's deadline is 1,800 s
+# For a store or a Broker that is away: the tries of a Job are used up within two minutes, its deadline is 1,800 s.
+PATIENCE_S, PAUSE_S = 600.0, 5.0
 # A Broker on an in-memory channel answers for model.trained when the promoter has, which holds it for 240 s at most.
 ANSWER_S = 300.0
+
+T = TypeVar("T")
 
 log = logging.getLogger("trainers.job")
 
@@ -72,6 +75,8 @@ class Settings:
     """POD_NAMESPACE: where that pod is."""
     max_dataset_bytes: int
     """HEADRACE_MAX_DATASET_BYTES: a larger file is refused before it is read."""
+    patience_s: float = PATIENCE_S
+    """HEADRACE_PATIENCE_S: how long a store or a Broker that is away is waited for."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -85,6 +90,7 @@ class Settings:
             max_dataset_bytes=settings.whole_number(
                 environ, "HEADRACE_MAX_DATASET_BYTES", wishes.MAX_DATASET_BYTES, 1, 1 << 40
             ),
+            patience_s=settings.number(environ, "HEADRACE_PATIENCE_S", PATIENCE_S, 0, 86400),
         )
 
     def read_event(self) -> bytes:
@@ -111,7 +117,7 @@ def _event(environ: Mapping[str, str]) -> str | Path:
 
 def train(cause: CloudEvent, store: functions_store.Store, voice: Voice, to: Settings, scratch: Path) -> ModelTrained:
     """The package that the event asks for, in the store, and told of. Raises BrokenDataset, Rejected or RetryLater."""
-    wish = _wish(cause, store, to)
+    wish = patiently(lambda: _wish(cause, store, to), to.patience_s)
     key = wish.key()
     tries = Ledger(files.open_files(to.store), key)
 
@@ -120,9 +126,13 @@ def train(cause: CloudEvent, store: functions_store.Store, voice: Voice, to: Set
         there = set(store.versions(wish.model))
         return next((one for one in tries.tries() if one.version in there), None)
 
-    if (found := whole()) is not None and (wish.known is None or found.event == cause.get_id()):
+    def tell(made: Try) -> ModelTrained:
+        return patiently(lambda: _tell(store, voice, wish.model, made, key), to.patience_s)
+
+    found = patiently(whole, to.patience_s)
+    if found is not None and (wish.known is None or found.event == cause.get_id()):
         log.info("%s was trained before as %s; telling of it again", wish.model, found.version)
-        return _tell(store, voice, wish.model, found, key)
+        return tell(found)
     if wish.known is not None:
         raise Rejected(wish.known)
     me = Claimant(to.job, to.pod, str(cause.get_id()))
@@ -133,12 +143,30 @@ def train(cause: CloudEvent, store: functions_store.Store, voice: Voice, to: Set
     with tries.turn(me, version, lambda: whole() is not None) as turn:
         if turn is not None:
             _train(wish, key, turn, store, voice, to, scratch, whole)
-    found = whole()
+    found = patiently(whole, to.patience_s)
     if found is None:  # a package is there, or an error was raised: else somebody has deleted it
         raise RetryLater(f"the package of {wish.model} that was just published is no longer in the store")
     if turn is None or found.version != turn.entry.version:
         log.info("%s was trained meanwhile as %s; no second package is made", wish.model, found.version)
-    return _tell(store, voice, wish.model, found, key)
+    return tell(found)
+
+
+def patiently(attempt: Callable[[], T], patience_s: float, pause_s: float = PAUSE_S) -> T:
+    """What `attempt` gives, tried again while store or Broker are away.
+
+    Raises TakenOver at once, and RetryLater after `patience_s`.
+    """
+    ends = time.monotonic() + patience_s
+    while True:
+        try:
+            return attempt()
+        except TakenOver:
+            raise
+        except RetryLater as e:
+            if time.monotonic() > ends:
+                raise
+            log.warning("%s; tried again in %.0f s", e, pause_s)
+            time.sleep(pause_s)
 
 
 def _train(
@@ -167,13 +195,16 @@ def _train(
         datasets=tuple(file.sha256 for file in wish.files),
         names=tuple(file.name for file in wish.files),
         form=wish.form,
+        notes=wish.notes,
     )
     trained = training.train(
         plan, fetched, scratch, datetime.now(UTC), lambda *step: voice.progress(wish, version, *step)
     )
     if trained.rejected is not None:
-        voice.say(rejection(wish.model, wish.uri, trained.rejected), "rejected", key)
-    publish(store, turn, f"heldout/{wish.model}/{version}.npz", trained, lambda: whole() is not None)
+        rejected = rejection(wish.model, wish.uri, trained.rejected)
+        patiently(lambda: voice.say(rejected, "rejected", key), to.patience_s)
+    heldout = f"heldout/{wish.model}/{version}.npz"
+    publish(store, turn, heldout, trained, lambda: whole() is not None, to.patience_s)
 
 
 def publish(
@@ -189,23 +220,16 @@ def publish(
 
     Half an hour's work is not thrown away for a minute's 503. Raises TakenOver; RetryLater after `patience_s`.
     """
-    ends = time.monotonic() + patience_s
-    while True:
-        try:
-            # Each time anew: this process may have stood still for longer than its lease, and another one have gone on.
-            turn.hold()
-            if not is_done():
-                # The promoter needs the held-out rows as soon as it sees the package.
-                store.put_file(heldout, trained.heldout)
-                store.publish(trained.package)
-            return
-        except TakenOver:
-            raise
-        except RetryLater as e:
-            if time.monotonic() > ends:
-                raise
-            log.warning("%s; the package is kept, and put there in %.0f s", e, pause_s)
-            time.sleep(pause_s)
+
+    def put() -> None:
+        # Each time anew: this process may have stood still for longer than its lease, and another one have gone on.
+        turn.hold()
+        if not is_done():
+            # The promoter needs the held-out rows as soon as it sees the package.
+            store.put_file(heldout, trained.heldout)
+            store.publish(trained.package)
+
+    patiently(put, patience_s, pause_s)
 
 
 def _wish(cause: CloudEvent, store: functions_store.Store, to: Settings) -> Wish:
@@ -215,7 +239,7 @@ def _wish(cause: CloudEvent, store: functions_store.Store, to: Settings) -> Wish
         arrived = data if data.trainer or not extension else replace(data, trainer=str(extension))
         return wishes.of_arrival(arrived, store, to.max_dataset_bytes)
     if isinstance(data, DriftDetected):
-        return wishes.of_drift(data, cause.get_time(), store)
+        return wishes.of_drift(data, cause.get_time(), store, to.max_dataset_bytes)
     raise Rejected(
         f"event {cause.get_id()} has type {cause.get_type()}; trainers learn from dataset.arrived, drift.detected"
     )
@@ -262,7 +286,8 @@ def conclude(cause: CloudEvent, voice: Voice, to: Settings, error: Exception) ->
         for reason in error.reasons[:20]:
             where = f"line {reason.row}: " if reason.row else ""
             log.error("%s%s", where, reason.what)
-        voice.say(rejection(arrived.dataset, arrived.uri, error), "rejected", cause.get_id())
+        rejected = rejection(arrived.dataset, arrived.uri, error)
+        patiently(lambda: voice.say(rejected, "rejected", cause.get_id()), to.patience_s)
         return error.exit_status
     foreseen = isinstance(error, Rejected)
     failed = TrainingFailed(
@@ -270,7 +295,7 @@ def conclude(cause: CloudEvent, voice: Voice, to: Settings, error: Exception) ->
     )
     if foreseen:
         log.error("%s", error)
-        voice.say(failed, "failed", cause.get_id())
+        patiently(lambda: voice.say(failed, "failed", cause.get_id()), to.patience_s)
         return os.EX_DATAERR
     log.error("the training broke down", exc_info=error)
     try:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from trainers.columns import MISSING, Column
+from trainers.columns import FLOAT32_MAX, MISSING, Column
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,13 +46,15 @@ class Preprocessing:
         medians, means, factors = [], [], []
         for column in numbers:
             assert column.values is not None
-            median = np.float32(np.nanmedian(column.values)) if not column.missing().all() else np.float32(0)
-            filled = np.where(column.missing(), median, column.values).astype(np.float64)
+            # In float64, where the mean of the two in the middle cannot be too large.
+            values = column.values.astype(np.float64)
+            median = np.float32(np.nanmedian(values)) if not column.missing().all() else np.float32(0)
+            filled = np.where(column.missing(), median, values)
             deviation = float(filled.std())
             medians.append(median)
             means.append(filled.mean() if scale else 0.0)
-            # A column that is constant in these rows would divide by zero.
-            factors.append(1 / deviation if scale and deviation > 0 else 1.0)
+            # A column that is constant in these rows, or as good as that, would divide by zero.
+            factors.append(1 / deviation if scale and deviation > 1 / FLOAT32_MAX else 1.0)
         return cls(
             numbers=tuple(column.name for column in numbers),
             medians=np.array(medians, np.float32),

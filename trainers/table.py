@@ -1,8 +1,9 @@
-"""Bytes to columns: a CSV or Parquet file as codes and numbers, with every row that breaks the file's own form.
+"""Bytes to columns: a file as codes and numbers, with every row that breaks the file's own form.
 
-Used by `trainers.dataset` alone, which judges what the columns mean. CSV is read as text, whatever its cells look like:
-a type guessed from the first block of a file would fail on a later one without saying where. Text is kept
-dictionary-encoded, so that each different cell is judged once and a 64 MiB file stays a few arrays of int32.
+Used by `trainers.dataset` alone, which judges what the columns mean. CSV is read here, Parquet by `trainers.parquet`.
+CSV is read as text, whatever its cells look like: a type guessed from the first block of a file would fail on a later
+one without saying where. Text is kept dictionary-encoded, so that each different cell is judged once and a 64 MiB file
+stays a few arrays of int32.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import codecs
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 
 from eventing.contract import MAX_REASONS, Reason
 from eventing.errors import Rejected
@@ -30,6 +30,7 @@ from eventing.errors import Rejected
 SHOWN_CELL = 60  # characters of a cell that a reason repeats: enough to find it, and 100 reasons stay under 64 KiB
 DELIMITERS = ",;\t|"
 _HEAD_CHARACTERS = 1 << 16  # in which the delimiter is looked for
+_LONGEST_HEADER = 8 << 20  # characters
 _BLOCK_BYTES = 8 << 20  # pyarrow wants each record whole inside one block; a longer record is refused with its line
 
 _MAGIC: dict[bytes, str] = {
@@ -123,6 +124,10 @@ class Table:
     records: int
     """Rows in the file, the ragged ones too."""
     faults: Faults = field(default_factory=Faults)
+    decimal_comma: bool = False
+    """Whether 0,5 may be a number: where commas do not part the cells."""
+    notes: tuple[str, ...] = ()
+    """What was left out, for people."""
 
 
 def read(file: Path, name: str | None = None) -> Table:
@@ -131,7 +136,11 @@ def read(file: Path, name: str | None = None) -> Table:
     Raises BrokenDataset when it has no form to read rows from.
     """
     name = name or file.name
-    return _read_parquet(file, name) if file.suffix.lower() == ".parquet" else _read_csv(file, name)
+    if file.suffix.lower() != ".parquet":
+        return _read_csv(file, name)
+    from trainers import parquet  # which reads into what is defined here
+
+    return parquet.read(file, name)
 
 
 def shown(cell: object) -> str:
@@ -142,7 +151,7 @@ def shown(cell: object) -> str:
     return repr(text if len(text) <= SHOWN_CELL else text[:SHOWN_CELL] + "…")
 
 
-def _refuse(kind: str, what: str, row: int | None = None) -> BrokenDataset:
+def refuse(kind: str, what: str, row: int | None = None) -> BrokenDataset:
     faults = Faults()
     faults.of_file(kind, what, row=row)
     return faults.error()
@@ -150,16 +159,12 @@ def _refuse(kind: str, what: str, row: int | None = None) -> BrokenDataset:
 
 def _read_csv(file: Path, name: str) -> Table:
     text = _decoded(file.read_bytes())
-    if "\n" not in text:  # lines end as on old Macs
-        text = text.replace("\r", "\n")
     if not text.strip():
-        raise _refuse(
-            "empty file", "the file is empty; expected a header line with the names of the columns, then rows"
-        )
+        raise refuse("empty file", "the file is empty; expected a header line with the names of the columns, then rows")
     delimiter, names, header_lines, body = _header(text)
-    _check_names(names)
+    check_names(names)
     if not body.strip():
-        raise _refuse("no rows", "the file has a header but no rows; expected at least 20")
+        raise refuse("no rows", "the file has a header but no rows; expected at least 20")
     ragged: list[tuple[int, int, int]] = []  # record, cells, line breaks inside it
 
     def skip(row: Any) -> str:
@@ -179,8 +184,8 @@ def _read_csv(file: Path, name: str) -> Table:
             ),
         )
     except pa.ArrowInvalid as e:
-        raise _refuse("unreadable file", f"the file cannot be read as CSV: {e}") from e
-    columns = {title: _encoded(table.column(title)) for title in names}
+        raise refuse("unreadable file", f"the file cannot be read as CSV: {e}") from e
+    columns = {title: encoded(table.column(title)) for title in names}
     good = np.setdiff1d(np.arange(1, table.num_rows + len(ragged) + 1), [number for number, _, _ in ragged])
     lines = header_lines + _line_of_records(columns, good, ragged)
     filled, good_lines = _without_blank_lines(columns, lines[good])
@@ -192,7 +197,7 @@ def _read_csv(file: Path, name: str) -> Table:
         None,
         lambda i: f"row has {ragged[i][1]} cell{'s' * (ragged[i][1] != 1)}; expected {cells}",
     )
-    return Table(name, filled, good_lines, len(good_lines) + len(ragged), faults)
+    return Table(name, filled, good_lines, len(good_lines) + len(ragged), faults, decimal_comma=delimiter != ",")
 
 
 def _line_of_records(
@@ -212,11 +217,11 @@ def _line_of_records(
 def _decoded(raw: bytes) -> str:
     for magic, what in _MAGIC.items():
         if raw.startswith(magic):
-            raise _refuse("not a CSV file", f"the file holds {what}, though it came as CSV; expected CSV text in UTF-8")
+            raise refuse("not a CSV file", f"the file holds {what}, though it came as CSV; expected CSV text in UTF-8")
     zero = raw.find(b"\0")
     if zero >= 0:
         line = raw.count(b"\n", 0, zero) + 1
-        raise _refuse("not a CSV file", f"the file is binary, not text: line {line} holds a zero byte", row=line)
+        raise refuse("not a CSV file", f"the file is binary, not text: line {line} holds a zero byte", row=line)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -245,14 +250,23 @@ def _header(text: str) -> tuple[str, list[str], int, str]:
     Spreadsheets of many languages write `;` where others write `,`.
     """
     if text[0] in "\r\n":
-        raise _refuse("no header", "the first line is empty; expected the names of the columns there", row=1)
+        raise refuse("no header", "the first line is empty; expected the names of the columns there", row=1)
     delimiter = max(DELIMITERS, key=lambda candidate: _fitness(text, candidate))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    taken = 0
+
+    def lines() -> Iterator[str]:
+        # What the reader has taken is counted here: its lines end at each line break, also at one inside a quoted name.
+        nonlocal taken
+        for line in io.StringIO(text[:_LONGEST_HEADER], newline=""):
+            taken += len(line)
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter)
     try:
         names = next(reader)
     except csv.Error as e:
-        raise _refuse("no header", f"the header cannot be read: {e}", row=1) from e
-    return delimiter, names, reader.line_num, "".join(text.split("\n", reader.line_num)[reader.line_num :])
+        raise refuse("no header", f"the header cannot be read: {e}", row=1) from e
+    return delimiter, names, reader.line_num, text[taken:]
 
 
 def _fitness(text: str, delimiter: str) -> tuple[int, int]:
@@ -265,7 +279,7 @@ def _fitness(text: str, delimiter: str) -> tuple[int, int]:
     return (sum(len(record) == width for record in first[1:]) if width > 1 else 0), width
 
 
-def _check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str]) -> None:
     faults = Faults()
     for position, name in enumerate(names, start=1):
         if not name.strip():
@@ -293,7 +307,7 @@ def _without_blank_lines(
     return {name: Text(c.codes[~blank], c.words) for name, c in encoded.items()}, lines[~blank]
 
 
-def _encoded(column: pa.ChunkedArray) -> Text:
+def encoded(column: pa.ChunkedArray) -> Text:
     array = (
         column.dictionary_encode().combine_chunks() if column.num_chunks != 1 else column.chunk(0).dictionary_encode()
     )
@@ -301,47 +315,3 @@ def _encoded(column: pa.ChunkedArray) -> Text:
         return Text(np.empty(0, np.int32), pa.array([], pa.string()))
     codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
     return Text(codes, array.dictionary)
-
-
-def _read_parquet(file: Path, name: str) -> Table:
-    if file.stat().st_size == 0:
-        raise _refuse("empty file", "the file is empty; expected Parquet")
-    try:
-        source = pyarrow.parquet.ParquetFile(file)
-        _check_names(source.schema_arrow.names)
-        table = source.read()
-    except (pa.ArrowInvalid, OSError) as e:
-        raise _refuse("unreadable file", f"the file cannot be read as Parquet: {e}") from e
-    faults = Faults()
-    columns: dict[str, Text | Numbers] = {}
-    for title in table.column_names:
-        column = _typed(title, table.column(title), faults)
-        if column is not None:
-            columns[title] = column
-    if faults:
-        raise faults.error()
-    return Table(name, columns, np.arange(1, table.num_rows + 1), table.num_rows)
-
-
-def _typed(name: str, column: pa.ChunkedArray, faults: Faults) -> Text | Numbers | None:
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-        column = column.cast(kind)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        values = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return Numbers(np.where(np.asarray(pc.is_null(column)), np.nan, values), pa.types.is_integer(kind))
-    if pa.types.is_null(kind):
-        return Numbers(np.full(len(column), np.nan), False)
-    # True, False, dates and times as text, as the same table written as CSV by pandas would hold them.
-    if pa.types.is_boolean(kind):
-        return _encoded(pc.if_else(column, "True", "False"))
-    texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    if texts or (pa.types.is_temporal(kind) and not pa.types.is_duration(kind)):
-        return _encoded(column.cast(pa.string()))
-    faults.of_file(
-        "column of an unusable type",
-        f"column {shown(name)} is of type {kind}; expected numbers, text, true/false, dates or times",
-        column=name,
-    )
-    return None

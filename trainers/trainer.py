@@ -90,8 +90,10 @@ class Common:
             faults.append(f"top_categories is {self.top_categories}; expected 1 to 1000")
         if not 0 <= self.seed < 1 << 32:
             faults.append(f"seed is {self.seed}; expected 0 to {(1 << 32) - 1}")
-        if self.tolerance < 0 or self.max_label_flips < 0:
-            faults.append("tolerance and max_label_flips must not be negative")
+        if not 0 <= self.tolerance <= 1:
+            faults.append(f"tolerance is {self.tolerance}; expected 0 to 1")
+        if self.max_label_flips < 0:
+            faults.append(f"max_label_flips is {self.max_label_flips}; expected 0 or more")
         if faults:
             raise Rejected("the training's parameters cannot work", faults)
 
@@ -127,6 +129,7 @@ _MACHINERY = frozenset(
         "job",
         "ledger",
         "once",
+        "parquet",
         "preprocessing",
         "split",
         "table",
@@ -169,7 +172,7 @@ def _value(name: str, hint: Any, value: Any, faults: list[str]) -> Any:
             continue
         try:
             converted = kind(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if isinstance(value, str) or converted == value:
             return converted

@@ -28,6 +28,9 @@ from trainers.preprocessing import Preprocessing
 SAMPLES = 5
 TOLD_SCORES = ("accuracy", "log_loss", "roc_auc")  # of the package's sentence; model.json has all of them
 _STAMP = "v%Y%m%d-%H%M%S"  # begins a version
+# Of the rows learned from. Beside it lie the file, the forest in the making, or Keras' copy: 4 GiB hold them all. Who
+# is killed for memory tells nobody why, and is started again to no avail.
+MAX_FEATURE_BYTES = 3 << 29
 CHUNK_ROWS = 8192  # per inference while comparing: text is one Python object per cell
 
 Report = Callable[[str, float, str], None]
@@ -55,6 +58,8 @@ class Plan:
     """What a person calls each file; empty: as it is called where it lies."""
     form: Form = field(default_factory=Form)
     """The columns that callers of the serving model send."""
+    notes: tuple[str, ...] = ()
+    """What was left out before anything was read, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,8 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
     started = time.monotonic()
     kind = trainer.find(plan.trainer)
     common, own = trainer.parameters(kind.Parameters, plan.parameters)
-    data, notes = read(files, plan.target, common.max_broken_share, plan.names, plan.form)
+    data, noted = read(files, plan.target, common.max_broken_share, plan.names, plan.form)
+    notes = [*plan.notes, *noted]
     of_files = f" of {len(data.files)} files" if len(data.files) > 1 else ""
     size = f"{data.rows:,} rows{of_files}, {len(data.columns)} columns"
     report("read", 0.1, f"{size}, classes {_listed(data.classes)}")
@@ -107,6 +113,7 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
     for note in notes:
         report("read", 0.1, note)
     preprocessing = Preprocessing.fit(learned.columns, common.top_categories, kind.SCALED)
+    _check_features(learned.rows, preprocessing)
     fitted = kind.fit(
         preprocessing.transform(learned.columns),
         learned.labels,
@@ -115,7 +122,7 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
         common.seed,
         lambda done, what: report("fit", 0.1 + 0.6 * done, what),
     )
-    graph = export.graph(preprocessing, data.columns, fitted, data.classes)
+    graph, opset = export.graph(preprocessing, data.columns, fitted, data.classes)
     signature = export.signature(preprocessing, learned)
     report("export", 0.8, f"ONNX graph of {len(graph) / 1e6:.1f} MB, {len(signature.inputs)} inputs")
     labels, probabilities = fitted.predict(preprocessing.transform(held.columns))
@@ -130,7 +137,7 @@ def train(plan: Plan, files: Sequence[Path], into: Path, now: datetime, report: 
         version=plan.version,
         trainer=plan.trainer,
         signature=signature,
-        opset=export.OPSET,
+        opset=opset,
         producer="headrace",
         libraries=export.libraries(),
         dataset={"uri": plan.uri, "sha256": plan.sha256, "rows": data.rows},
@@ -241,6 +248,16 @@ def samples(model: functions_model.Model, held: Dataset) -> list[dict[str, Any]]
             }
         )
     return requests
+
+
+def _check_features(rows: int, preprocessing: Preprocessing) -> None:
+    needed = rows * preprocessing.width * 4
+    if needed > MAX_FEATURE_BYTES:
+        raise Rejected(
+            f"{rows:,} rows of {preprocessing.width:,} features take {needed / 1e9:.1f} GB, at most "
+            f"{MAX_FEATURE_BYTES / 1e9:.1f} GB are learned from at once; set top_categories lower (each category of "
+            f"{len(preprocessing.texts)} text columns is a feature), or drop fewer columns or rows"
+        )
 
 
 def _write(folder: Path, graph: bytes, manifest: functions_model.Manifest, requests: list[dict[str, Any]]) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ from eventing.contract import DatasetArrived, DriftDetected, Reason
 from eventing.errors import Rejected
 from functions import model as functions_model
 from functions import store as functions_store
+from functions.store import DatasetRecord
 from trainers import trainer
 from trainers.dataset import DEFAULT_TARGET, Form
 from trainers.table import BrokenDataset
@@ -50,6 +51,8 @@ class Wish:
     """The version that serves."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     form: Form = field(default_factory=Form)
+    notes: tuple[str, ...] = ()
+    """What was left out, for people."""
     known: str | None = None
     """Why there is nothing new to learn, where that is so: only a training asked for earlier is told of again."""
 
@@ -107,19 +110,29 @@ def too_large(size_bytes: int, max_bytes: int) -> BrokenDataset:
     return BrokenDataset([Reason(f"{what}: split it, or raise HEADRACE_MAX_DATASET_BYTES")], {"file too large": 1}, 0)
 
 
-def of_drift(drifted: DriftDetected, told_at: datetime | None, store: functions_store.Store) -> Wish:
-    """The training that a drift asks for: the champion's way, with every file dropped until it was told.
+def of_drift(
+    drifted: DriftDetected, told_at: datetime | None, store: functions_store.Store, max_bytes: int = MAX_DATASET_BYTES
+) -> Wish:
+    """The training that a drift asks for: the champion's way, with the files dropped until it was told, the newest.
 
-    told_at: the event's time; a file that came later is its own event's to learn from. A second try, hours after the
-    first, then means the same training. None: until now. Raises Rejected when nothing serves, or for a name that no
-    model can have.
+    max_bytes: of all of them together, for they are learned from at once; a year of daily files would fit into no
+    trainer's memory, and what is old says least of today. told_at: the event's time; a file that came later is its own
+    event's to learn from. A second try, hours after the first, then means the same training. None: until now. Raises
+    Rejected when nothing serves, or for a name that no model can have.
     """
     landing.check_name(drifted.model)
     champion = _champion(drifted.model, store)
     if champion is None:
         raise Rejected(f"no version of {drifted.model} serves, so there is nothing to train anew")
-    dropped = (r for r in store.datasets(drifted.model) if told_at is None or datetime.fromisoformat(r.at) <= told_at)
-    files = tuple(File(record.uri, record.sha256, _name(store, drifted.model, record)) for record in dropped)
+    dropped = [r for r in store.datasets(drifted.model) if told_at is None or datetime.fromisoformat(r.at) <= told_at]
+    # Else each training would wait for what somebody has removed, and fail.
+    removed = store.removed(drifted.model)
+    dropped = [record for record in dropped if record.sha256 not in removed]
+    taken = _newest(dropped, max_bytes)
+    files = tuple(File(record.uri, record.sha256, _name(store, drifted.model, record)) for record in taken)
+    notes: tuple[str, ...] = ()
+    if older := len(dropped) - len(taken):
+        notes = (f"{older:,} older files were left out: all together have more than {max_bytes:,} bytes",)
     learned = set(champion.parameters.get("datasets") or [champion.dataset["sha256"]])
     known = None
     if not {file.sha256 for file in files} - learned:
@@ -136,8 +149,19 @@ def of_drift(drifted: DriftDetected, told_at: datetime | None, store: functions_
         parent=champion.version,
         parameters=champion.parameters.get("given") or {},
         form=_form(champion, target),
+        notes=notes,
         known=known,
     )
+
+
+def _newest(dropped: Sequence[DatasetRecord], max_bytes: int) -> Sequence[DatasetRecord]:
+    """The last of the files, as many as stay within `max_bytes`, but one at least. dropped: oldest first."""
+    total = 0
+    for place in range(len(dropped) - 1, -1, -1):
+        total += dropped[place].bytes
+        if total > max_bytes:
+            return dropped[min(place + 1, len(dropped) - 1) :]
+    return dropped
 
 
 def _champion(model: str, store: functions_store.Store) -> functions_model.Manifest | None:
@@ -158,6 +182,6 @@ def _form(champion: functions_model.Manifest | None, target: str | None) -> Form
     )
 
 
-def _name(store: functions_store.Store, dataset: str, record: functions_store.DatasetRecord) -> str:
+def _name(store: functions_store.Store, dataset: str, record: DatasetRecord) -> str:
     sidecar = store.read_json(f"datasets/{dataset}/{record.sha256}.json") or {}
     return str(sidecar.get("name") or record.uri.rpartition("/")[2])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from eventing import files
 from eventing.drop import place
 from eventing.drop.place import Found
 from eventing.errors import Misconfigured
@@ -36,7 +37,8 @@ class Folder:
             ) from e
 
     def listing(self) -> dict[str, Found]:
-        return dict(self._scan())
+        with files.reachable(self.name, "the drop place"):
+            return dict(self._scan())
 
     def requests(self) -> int:
         return 0
@@ -71,4 +73,5 @@ class Folder:
 
 def _found(entry: os.DirEntry[str]) -> Found:
     stat = entry.stat()
-    return Found((stat.st_size, stat.st_mtime_ns, stat.st_ino), stat.st_size, entry.is_dir())
+    # The time of the last change of rights too: a file that could not be read may be readable now.
+    return Found((stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns), stat.st_size, entry.is_dir())

@@ -23,7 +23,7 @@ from cloudevents.core.v1.event import CloudEvent
 from eventing import contract, files, landing, sender
 from eventing.drop.memory import Memory
 from eventing.drop.place import DropPlace, Found, Stamp
-from eventing.errors import Rejected, RetryLater
+from eventing.errors import Rejected, Verdict
 from monitoring import metrics
 
 SCAN_SHARE = 250  # an idle scan may take 1/250 of a core: 0.4 %
@@ -118,7 +118,7 @@ class Watcher:
             self._memory = Memory.from_json(files.read_json(self._store, self._kept) or {})
         memory = self._memory
         found = self._drop.listing()
-        unknown = {path for path, each in found.items() if not memory.knows(path, each.stamp)}
+        unknown = {path for path, each in found.items() if not memory.knows(landing.spelled(path), each.stamp)}
         self.idle = not unknown
         if not self._drop.whole:
             stamps = {path: each.stamp for path, each in found.items()}
@@ -145,7 +145,8 @@ class Watcher:
 
     def _tell(self, path: str, found: Found, memory: Memory) -> None:
         """The file at `path` as an event, and into the memory."""
-        dataset = path.partition("/")[0] if "/" in path else ""
+        name = landing.spelled(path)
+        dataset = name.partition("/")[0] if "/" in name else ""
         try:
             arrived = self._land(path, dataset, found)
         except FileNotFoundError:
@@ -155,26 +156,30 @@ class Watcher:
                 return
             log.warning("%s", e)
             self._send(self._rejected(path, found.stamp, dataset or UNNAMED, str(e)))
-            memory.files[path] = (found.stamp, metrics.REJECTED)
+            memory.files[name] = (found.stamp, metrics.REJECTED)
             metrics.FILES.labels(metrics.REJECTED).inc()
             return
         content = f"{dataset}/{arrived.sha256}"
         if content in memory.contents:
-            log.info("%s holds what was dropped before (%s); nothing to tell", path, arrived.sha256[:12])
+            log.info("%s holds what was dropped before (%s); nothing to tell", name, arrived.sha256[:12])
         else:
             event = landing.arrived_event(arrived, datetime.now(UTC))
             self._send(event)
-            log.info("%s arrived as %s, event %s", path, arrived.uri, event.get_id())
+            log.info("%s arrived as %s, event %s", name, arrived.uri, event.get_id())
         memory.contents.add(content)
-        memory.files[path] = (found.stamp, arrived.sha256)
+        memory.files[name] = (found.stamp, arrived.sha256)
         metrics.FILES.labels(metrics.DONE).inc()
 
     def _land(self, path: str, dataset: str, found: Found) -> contract.DatasetArrived:
         """The file in the store. Raises what `landing.land` does, and FileNotFoundError."""
         if not dataset:
-            raise Rejected(f"{path} lies in no dataset; put it into a sub-folder named after the dataset")
+            raise Rejected(
+                f"{landing.spelled(path)} lies in no dataset; put it into a sub-folder named after the dataset"
+            )
         if found.folder:
-            raise Rejected(f"{path} is a folder inside a dataset; put its files directly into {dataset}/")
+            raise Rejected(
+                f"{landing.spelled(path)} is a folder inside a dataset; put its files directly into {dataset}/"
+            )
         # Before it is fetched: it may be much larger than what is allowed.
         landing.check(PurePosixPath(path).name, dataset, found.bytes, self._rules.max_bytes)
         with self._drop.fetch(path) as file:
@@ -183,7 +188,7 @@ class Watcher:
     def _rejected(self, path: str, stamp: Stamp, dataset: str, reason: str) -> CloudEvent:
         uri = self._drop.uri(path)
         data = contract.DatasetRejected(dataset=dataset, uri=uri, reasons=(contract.Reason(what=reason),))
-        id = contract.derived_id("refused", self._drop.name, path, *map(str, stamp))
+        id = contract.derived_id("refused", self._drop.name, landing.spelled(path), *map(str, stamp))
         return data.to_event(source=landing.SOURCE, id=id, time=datetime.now(UTC))
 
     def _send(self, event: CloudEvent) -> None:
@@ -192,7 +197,10 @@ class Watcher:
 
 
 def watch(watcher: Watcher, place: DropPlace, poll_s: float, stop: threading.Event) -> None:
-    """Looks again and again until `stop`; waits longer where the place, the store or the sink is away."""
+    """Looks again and again until `stop`; waits longer where the place, the store or the sink is away.
+
+    So where the sink refuses an event for good: that says more of the sink's address than of a file.
+    """
     away_s = 0.0
     while not stop.is_set():
         # Of a processor, and no wall clock: on a busy machine a scan waits, which is no work.
@@ -200,7 +208,7 @@ def watch(watcher: Watcher, place: DropPlace, poll_s: float, stop: threading.Eve
         try:
             watcher.look(time.monotonic())
             away_s = 0.0
-        except RetryLater as e:
+        except Verdict as e:
             away_s = min(max(away_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
             log.warning("%s; looking again in %.0f s", e, away_s)
         worked_s = time.process_time() - began_s

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -21,6 +21,10 @@ from functions.dead_letters import letter_of
 
 ARRIVED = "knativearrivaltime"  # Source: knative/eventing pkg/broker/metrics.go, EventArrivalTime
 KEY_BYTES = 16
+# By how much a Broker's clock may be ahead of ours. What came before 1970 has no name in the store (see `shelf.Name`);
+# of what comes later than this, all that comes in between would lie before it, and a reader sees what is after.
+AHEAD = timedelta(minutes=1)
+EPOCH = datetime.fromtimestamp(0, UTC)
 NUMBERS = ("after", "tail", "limit")
 TEXTS = ("id", "type", "subject", "causationid")
 
@@ -57,7 +61,8 @@ def record(event: CloudEvent, now: datetime) -> Record:
     if isinstance(arrived, str):
         try:
             said = datetime.fromisoformat(arrived)
-            taken = said.astimezone(UTC) if said.tzinfo else now
+            if said.tzinfo is not None and EPOCH <= said <= now + AHEAD:
+                taken = said
         except ValueError:
             pass  # anybody may send an attribute of that name
     return Record(round(taken.timestamp() * 1e6), letter_of(event))

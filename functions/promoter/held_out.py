@@ -7,6 +7,7 @@ learned from most of them, and would win by heart: then the rows count that both
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,10 +37,28 @@ def read(store: Store, model: str, version: str, work: Path) -> Rows:
     path = f"heldout/{model}/{version}.npz"
     store.get_file(path, file)
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
+        return _arrays(file)
+    except (ValueError, OSError, EOFError, LookupError, zipfile.BadZipFile) as e:
         raise Rejected(f"{path} holds no held-out rows: {e}") from e
+
+
+def _arrays(file: Path) -> Rows:
+    """The arrays of an .npz as `trainers.heldout` writes it.
+
+    Not by numpy.load, which takes a column called `a.npy` for the one called `a`, and knows no lists of words.
+    """
+    rows: dict[str, npt.NDArray[Any]] = {}
+    with zipfile.ZipFile(file) as archive:
+        entries = set(archive.namelist())
+        for entry in archive.namelist():
+            if not entry.endswith(".npy"):
+                continue
+            name = entry.removesuffix(".npy")
+            with archive.open(entry) as content:
+                rows[name] = np.lib.format.read_array(content, allow_pickle=False)
+            if f"{name}.words" in entries:
+                rows[name] = np.array(json.loads(archive.read(f"{name}.words")), object)[rows[name]]
+    return rows
 
 
 def comparable(store: Store, champion: Manifest, challenger: Manifest, work: Path) -> tuple[Rows, str | None]:

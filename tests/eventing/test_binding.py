@@ -73,7 +73,11 @@ def test_an_event_without_a_time_has_none_here_either() -> None:
     assert "ce-time" not in binding.to_binary(event).headers
 
 
-@pytest.mark.parametrize("time", ["yesterday", "2013-02-30T00:00:00Z", "2013-01-31T17:31:00", "20130131", "", 5])
+NO_TIMES = ["yesterday", "2013-02-30T00:00:00Z", "2013-01-31T17:31:00", "20130131", "", 5]
+OUTSIDE_UTC = ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"]  # a time there, and none in UTC
+
+
+@pytest.mark.parametrize("time", [*NO_TIMES, *OUTSIDE_UTC])
 def test_a_bad_time_is_rejected_and_no_value_error(time: object) -> None:
     assert any(f.startswith("time is") for f in refused(*structured(time=time)).faults)
     if isinstance(time, str):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -139,6 +141,20 @@ def test_a_missing_file_and_a_strange_trainer_are_refused(tmp_path: Path, store:
         landing.land(tmp_path / "no.csv", "flights", store)
     with pytest.raises(Rejected, match="trainer"):
         landing.land(dropped(tmp_path, CSV), "flights", store, trainer="Random Forest")
+
+
+def test_a_disk_that_fails_for_the_moment_is_no_verdict_on_the_file(tmp_path: Path, store: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(
+            str(tmp_path / "f.csv")
+        )  # cannot be opened: ENXIO, one of the errors that say nothing of the file
+        with pytest.raises(landing.Unfinished, match="cannot be read now"):
+            landing.land(tmp_path / "f.csv", "flights", store)
+
+
+def test_a_file_whose_name_no_event_can_carry_is_refused(tmp_path: Path) -> None:
+    file = dropped(tmp_path, CSV, os.fsdecode(b"j\xe4nner.csv"))
+    assert "j\\udce4nner.csv has a name that is not UTF-8" in refusal(file)
 
 
 def test_a_store_that_is_no_url_is_a_setting_that_cannot_work(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cloudevents.core.v1.event import CloudEvent
 
-from eventing import binding, contract, sender
+from eventing import binding, contract, files, sender
 from eventing.contract import DatasetArrived, TrainingFailed
 from eventing.errors import Misconfigured, Rejected, RetryLater
 from functions import job_watch
@@ -152,6 +152,15 @@ def test_a_job_that_gave_up_is_told_of_as_final_and_twice_as_the_same(house: Hou
 
 def test_a_new_process_goes_on_with_what_another_one_was_told(house: House) -> None:
     house.watch().handle(arrived())
+    house.job(type="Failed", reason="DeadlineExceeded", message="")
+    assert house.watch().look(0.0) == 0
+    assert len(house.told()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"event": {"id": "1"}, "again": ""}', b'{"event": 5}'])
+def test_what_lies_there_and_is_no_event_keeps_no_other_from_being_watched(house: House, content: bytes) -> None:
+    house.watch().handle(arrived())
+    files.open_files(house.store.url).write(f"{job_watch.FOLDER}/0-note.json", content)
     house.job(type="Failed", reason="DeadlineExceeded", message="")
     assert house.watch().look(0.0) == 0
     assert len(house.told()) == 1

@@ -65,6 +65,16 @@ def test_a_category_falls_into_its_own_bin_or_into_the_others(value: object, bin
     assert BASELINE.columns[1].bin(value) == bin
 
 
+@pytest.mark.parametrize(
+    ("value", "bin"),
+    [("true", 1), (True, 1), ("True", 1), ("TRUE", 1), ("FALSE", 2), (False, 2), ("NA", 0), ("null", 0), ("maybe", 3)],
+)
+def test_what_is_one_to_the_model_is_one_category_and_what_is_missing_to_it_is_missing(value: object, bin: int) -> None:
+    """A file's NA, repeated in a request, is no new category, nor is JSON's true where the file says `true`."""
+    flags = {"kind": "categorical", "shares": {"true": 0.6, "false": 0.4}, "other": 0.0, "missing": 0.1}
+    assert drift.Column.from_baseline("flag", "feature", flags).bin(value) == bin
+
+
 @pytest.mark.parametrize("value", [1, 1.0, "1"])
 def test_a_label_is_one_category_whatever_protocol_spelled_it(value: object) -> None:
     column = drift.Column.from_baseline("label", "output", {"kind": "categorical", "shares": {"0": 0.5, "1": 0.5}})
@@ -180,6 +190,16 @@ def test_one_drift_is_told_once_until_it_is_over_and_the_cool_down_has_passed() 
     for seed, (now_s, kind, told, words) in enumerate(table):
         state, decision = drift.decide(state, rows(500, seed, **kind), now_s, BASELINE, LIMITS)
         assert (decision.drift, words in decision.reason) == (told, True), (now_s, decision.reason)
+
+
+def test_a_drift_told_by_a_clock_that_was_ahead_does_not_hold_up_the_next_for_longer_than_the_cool_down() -> None:
+    ahead_s = 1e9
+    state, _ = drift.decide(start(), rows(500, 1, low=6), ahead_s, BASELINE, LIMITS)
+    state, _ = drift.decide(state, rows(500, 2), 10, BASELINE, LIMITS)
+    assert not state.drifting
+    _, early = drift.decide(state, rows(500, 3, low=6), 109, BASELINE, LIMITS)
+    _, later = drift.decide(state, rows(500, 3, low=6), 110, BASELINE, LIMITS)
+    assert (early.drift, later.drift) == (False, True)
 
 
 def test_a_value_between_clear_and_threshold_ends_no_drift() -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from eventing.contract import Reason
-from trainers import dataset, table
+from trainers import dataset, parquet, table
 from trainers.dataset import Dataset
 from trainers.table import BrokenDataset
 
@@ -135,6 +135,14 @@ def test_a_file_nobody_can_learn_from_is_refused_in_words(tmp_path: Path, conten
     assert any(says in reason.what for reason in error.reasons), error.reasons
 
 
+def test_a_class_called_like_a_missing_value_is_named(tmp_path: Path) -> None:
+    error = refused(tmp_path, lines(*[f"{i},a,{('None', 'High', '')[i % 3]}" for i in range(30)]))
+    assert [reason.what for reason in error.reasons[:2]] == [
+        "the target 'target' is missing: 'None' stands for a missing value; call the class by another word",
+        "the target 'target' is missing",
+    ]
+
+
 def test_a_named_target_wins_over_the_default(tmp_path: Path) -> None:
     data = learn(tmp_path, lines(*ROWS, header="x,late,target"), target="late")
     assert data.target == "late" and data.classes == ("a", "b", "c")
@@ -190,6 +198,37 @@ def test_any_line_ending_will_do(tmp_path: Path, end: str) -> None:
     assert [reason.row for reason in error.reasons] == [42]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_line_break_of_any_kind_in_a_quoted_name_takes_no_row(tmp_path: Path, end: str) -> None:
+    for name in ("x\ny", "x\ry", "x\r\ny"):
+        data = learn(tmp_path, end.join([f'"{name}",letter,target', *ROWS]))
+        assert data.rows == len(ROWS) and data.columns[0].name == name
+
+
+def test_where_commas_part_no_cells_they_may_begin_a_fraction(tmp_path: Path) -> None:
+    rows = [f"{i % 7},{i % 10};{'ab'[i % 2]};{i},5" for i in range(40)]
+    data = learn(tmp_path, "\n".join(["x;target;y", *rows, "-0,25;a;1", "3,x;b;1"]), max_broken_share=0.1)
+    assert data.inputs()["x"][[0, 13, 40], 0].tolist() == [0.0, np.float32(6.3), -0.25]
+    assert data.rejected is not None and data.rejected.reasons[0].what.startswith("'3,x' is not a number")
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "cells"),
+    [(",", ('"1,234.5"', '"-12,345,678"', "7.25")), (";", ("1.234,5", "-12.345.678,0", "7,25"))],
+)
+def test_numbers_that_a_spreadsheet_groups_by_thousands_are_numbers(
+    tmp_path: Path, delimiter: str, cells: tuple[str, ...]
+) -> None:
+    rows = [delimiter.join((cells[i % 3], "ab"[i % 2], str(i % 2))) for i in range(40)]
+    data = learn(tmp_path, lines(*rows, header=delimiter.join(("x", "letter", "target"))))
+    assert data.inputs()["x"][:3, 0].tolist() == [1234.5, -12345678.0, 7.25]
+
+
+def test_words_with_commas_that_group_no_thousands_stay_words(tmp_path: Path) -> None:
+    data = learn(tmp_path, lines(*[f'"{("1,2", "10,20", "1,2,3")[i % 3]}",a,{i % 2}' for i in range(40)]))
+    assert data.columns[0].words == ("1,2", "10,20", "1,2,3")
+
+
 @pytest.mark.parametrize("header", ["a;b,x,target", '"x;y|z",x,target', "x|y;z,x,target"])
 def test_the_delimiter_is_the_one_that_the_rows_have_too(tmp_path: Path, header: str) -> None:
     data = learn(tmp_path, lines(*[f"k{i % 3},{i},{i % 2}" for i in range(40)], header=header))
@@ -209,6 +248,65 @@ def test_columns_of_the_model_that_serves_stay_and_those_it_left_out_stay_out(tm
     assert [(c.name, c.is_text) for c in data.columns] == [("x", False), ("code", True), ("gone", True), ("new", False)]
     assert data.inputs()["code"][:2, 0].tolist() == ["0", "1"] and data.inputs()["gone"][0, 0] == ""
     assert data.left_out == ("month",) and "the model that serves does not ask for it" in data.notes[0]
+
+
+def test_dates_and_times_of_parquet_are_spelled_as_in_a_csv(tmp_path: Path) -> None:
+    days = [datetime.datetime(2013, 1, 1 + i % 5) for i in range(40)]
+    times = [day.replace(hour=8, microsecond=500_000 * (i % 2)) for i, day in enumerate(days)]
+    columns = pa.table(
+        {
+            "day": pa.array(days, pa.timestamp("ns")),
+            "time": pa.array(times, pa.timestamp("us")),
+            "utc": pa.array(days, pa.timestamp("ms", tz="UTC")),
+            "there": pa.array(days, pa.timestamp("us", tz="Asia/Kolkata")),
+            "clock": pa.array([time.time() for time in times], pa.time64("us")),
+            "target": [0, 1] * 20,
+        }
+    )
+    pyarrow.parquet.write_table(columns, tmp_path / "file.parquet")
+    data = dataset.understand(table.read(tmp_path / "file.parquet"), None)
+    assert {name: cells[0, 0] for name, cells in data.inputs().items()} == {
+        "day": "2013-01-01",
+        "time": "2013-01-01 08:00:00",
+        "utc": "2013-01-01 00:00:00+00:00",
+        "there": "2013-01-01 05:30:00+05:30",
+        "clock": "08:00:00",
+    }
+    assert data.inputs()["time"][1, 0] == "2013-01-02 08:00:00.500000"
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()], ids=str)
+def test_classes_of_any_precision_are_called_by_their_own_digits(tmp_path: Path, kind: pa.DataType) -> None:
+    columns = pa.table({"x": list(range(40)), "target": pa.array(np.array([0.1, 2.5] * 20)).cast(kind, safe=False)})
+    pyarrow.parquet.write_table(columns, tmp_path / "file.parquet")
+    assert dataset.understand(table.read(tmp_path / "file.parquet"), None).classes == ("0.1", "2.5")
+
+
+def test_the_index_that_pandas_writes_is_no_input(tmp_path: Path) -> None:
+    columns = pa.table({"x": list(range(40)), "target": [0, 1] * 20, "__index_level_0__": list(range(40))})
+    pyarrow.parquet.write_table(columns, tmp_path / "file.parquet")
+    data = dataset.understand(table.read(tmp_path / "file.parquet"), None)
+    assert [column.name for column in data.columns] == ["x"] and "index that pandas writes" in data.notes[0]
+
+
+def test_a_small_parquet_file_that_unpacks_to_more_than_memory_holds_is_refused(tmp_path: Path) -> None:
+    rows = parquet.LEAST_MAX_CELLS // 2 + 1
+    column = pa.array(np.zeros(rows, np.int8))
+    pyarrow.parquet.write_table(pa.table({"x": column, "target": column}), tmp_path / "file.parquet")
+    assert (tmp_path / "file.parquet").stat().st_size < 1 << 20
+    with pytest.raises(BrokenDataset, match=r"unpacks to 33,554,434 cells, 16,777,217 rows of 2 columns") as caught:
+        table.read(tmp_path / "file.parquet")
+    assert caught.value.counts == {"file too large": 1}
+
+
+def test_long_text_that_repeats_itself_takes_the_memory_of_each_word_once(tmp_path: Path) -> None:
+    words = pa.DictionaryArray.from_arrays(np.arange(200_000, dtype=np.int32) % 2, ["x" * 20_000, "y"])
+    columns = pa.table({"a.b": words, "target": words})
+    pyarrow.parquet.write_table(columns, tmp_path / "file.parquet", store_schema=False)
+    before = pa.total_allocated_bytes()
+    read = table.read(tmp_path / "file.parquet").columns["a.b"]
+    assert isinstance(read, table.Text) and read.words.to_pylist() == ["x" * 20_000, "y"]
+    assert pa.total_allocated_bytes() - before < 100 << 20
 
 
 def test_a_nested_parquet_column_is_refused_by_name_and_type(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from eventing.contract import Data, DatasetArrived, DriftDetected, PredictionReq
 from eventing.errors import Rejected
 from functions.model import Model
 from functions.store import Serving, Store
+from tests.s3_server import S3
 from tests.trainers.conftest import MIXED_HEADER, Sink, mixed_rows
 from trainers import job, training, wish
 from trainers.voice import Voice
@@ -36,6 +38,7 @@ class Place:
         self.url = (folder / "store").as_uri()
         self.store = Store.open(self.url)
         self._events = 0
+        self.max_dataset_bytes = 1 << 26
         self.now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
         """The time of events; files come a second apart from 0:00 on."""
 
@@ -69,6 +72,7 @@ class Place:
                 "K_EVENT_PATH": str(folder),
                 "HOSTNAME": f"random-forest-0123{again}-{self._events:05}",
                 "TMPDIR": str(self.folder),
+                "HEADRACE_PATIENCE_S": "0",
                 **environ,
             },
             stderr=subprocess.PIPE,
@@ -85,7 +89,7 @@ class Place:
         """As `run`, without a process: of most promises the process is no part, and it takes seconds to start."""
         self._events += 1
         pod = f"random-forest-0123-{self._events:05}"
-        to = job.Settings(self.url, self.sink.url, self.folder / "event", pod, "headrace", 1 << 26)
+        to = job.Settings(self.url, self.sink.url, self.folder / "event", pod, "headrace", self.max_dataset_bytes)
         cause = data.to_event(source="/headrace/eventing/source", id="test-1", time=self.now)
         voice = Voice(sender.Sender(self.sink.url), cause, to.job)
         scratch = self.folder / f"scratch-{self._events}"
@@ -233,6 +237,29 @@ def test_a_package_whose_event_nobody_took_is_told_of_at_the_next_try(place: Pla
     status, log = place.run(arrived)
     assert status == 0 and "was trained before" in log
     assert len(place.sink.of("model.trained")) == len(place.store.versions("doors")) == 1
+
+
+def test_a_broker_that_is_away_when_the_training_is_done_is_waited_for(place: Place) -> None:
+    """A Job has four tries, which are used up in less time than a Broker may be away for."""
+    place.sink.status = 503
+    process = place.start(place.drop(mixed()), HEADRACE_PATIENCE_S="60")
+    assert process.stderr is not None
+    log = ""
+    while "tried again in" not in log:
+        log += (line := process.stderr.readline())
+        assert line, log
+    place.sink.status = 202
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 0, log + rest
+    assert len(place.sink.of("model.trained")) == len(place.store.versions("doors")) == 1
+
+
+def test_a_store_that_is_away_when_a_training_begins_is_waited_for(place: Place, s3: S3, s3_url: str) -> None:
+    arrived = place.drop(mixed())
+    s3.shut = True
+    threading.Timer(0.5, setattr, (s3, "shut", False)).start()
+    found = job.patiently(lambda: wish.of_arrival(arrived, Store.open(s3_url), 1 << 20), 60.0, 0.1)
+    assert found.parent is None and not s3.shut
 
 
 def test_a_trainer_killed_at_any_moment_leaves_one_package_in_the_end(place: Place) -> None:
@@ -385,6 +412,30 @@ def test_a_drift_trains_on_every_file_dropped_that_can_be_learned_from(place: Pl
         "'month' was left out",
     ]
     assert manifest.parameters["n_estimators"] == 10
+
+
+def test_a_drift_trains_on_the_newest_files_that_together_are_not_too_many_bytes(place: Place, champion: str) -> None:
+    """Each drop adds one: all that ever came would one day be more than a trainer has memory for."""
+    files = [place.drop(mixed(80, seed=seed, constant="2")) for seed in (1, 2, 3)]
+    limit = files[1].bytes + files[2].bytes
+    for max_bytes, count in ((limit, 2), (limit - 1, 1), (1, 1), (1 << 26, 4)):
+        asked = wish.of_drift(DRIFTED, place.now, place.store, max_bytes)
+        assert [file.sha256 for file in asked.files][-3:] == [file.sha256 for file in files][-count:][-3:]
+        assert len(asked.files) == count
+        assert [note.split(" were")[0] for note in asked.notes] == ([f"{4 - count} older files"] if count < 4 else [])
+    place.max_dataset_bytes = limit
+    status, log = place.handle(DRIFTED)
+    assert status == 0, log
+    manifest = place.store.manifest("doors", place.sink.of("model.trained")[0]["data"]["version"])
+    assert manifest.dataset["rows"] == 160 and manifest.parameters["notes"][0].startswith("2 older files were left out")
+
+
+def test_a_drift_trains_on_no_file_that_somebody_has_removed(place: Place, champion: str) -> None:
+    gone = place.drop(mixed(80, seed=1, constant="2"))
+    kept = place.drop(mixed(80, seed=2, constant="2"))
+    place.store.delete(f"datasets/doors/{gone.sha256}.csv")
+    asked = wish.of_drift(DRIFTED, place.now, place.store)
+    assert [file.sha256 for file in asked.files][1:] == [kept.sha256]
 
 
 def test_a_drift_told_again_trains_on_no_file_that_came_later(place: Place, champion: str) -> None:

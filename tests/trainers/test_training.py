@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ import pytest
 from eventing.errors import Rejected
 from functions.model import Model
 from tests.trainers.conftest import MIXED_HEADER, mixed_rows
-from trainers import dataset, table, trainer, training
-from trainers.columns import MISSING
+from trainers import dataset, export, table, trainer, training
+from trainers.columns import MISSING, Column
 from trainers.preprocessing import Preprocessing
 from trainers.training import Plan, Trained
 
@@ -106,6 +106,66 @@ def test_the_baseline_tells_shares_that_add_up(trained: Trained) -> None:
     assert baseline["outputs"]["score"]["kind"] == "numeric"
 
 
+@dataclass
+class Halves:
+    """A model of two classes that says one half of each, by a graph of the opset that it is told."""
+
+    opset: int
+    nodes: list[Any]
+    constants: dict[str, Any]
+    parameters: Any = None
+
+    def predict(self, features: Any) -> Any:
+        raise NotImplementedError
+
+    def to_onnx(self) -> Any:
+        graph = onnx.helper.make_graph(
+            self.nodes,
+            "halves",
+            [onnx.helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, [None, 1])],
+            [
+                onnx.helper.make_tensor_value_info("index", onnx.TensorProto.INT64, [None]),
+                onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, [None, 2]),
+            ],
+            [onnx.numpy_helper.from_array(value, name) for name, value in self.constants.items()],
+        )
+        return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", self.opset)])
+
+
+@pytest.mark.parametrize(("opset", "kept"), [(13, 13), (17, 17), (18, 18), (21, 21), (9, 18)])
+def test_a_trainers_graph_keeps_its_opset_and_so_what_its_operators_mean(opset: int, kept: int) -> None:
+    """ReduceMean took its axes as an attribute until 17, and takes them as an input since."""
+    nodes = [
+        onnx.helper.make_node("Mul", ["features", "zeros"], ["pair"]),
+        onnx.helper.make_node("Softmax", ["pair"], ["probabilities"], axis=1),
+    ]
+    constants = {"zeros": np.zeros((1, 2), np.float32)}
+    if opset >= 18:
+        constants["axes"] = np.array([1], np.int64)
+        nodes.append(onnx.helper.make_node("ReduceMean", ["pair", "axes"], ["mean"], keepdims=0))
+    elif opset >= 13:
+        nodes.append(onnx.helper.make_node("ReduceMean", ["pair"], ["mean"], axes=[1], keepdims=0))
+    else:
+        constants["zero"] = np.array([0], np.int64)
+        nodes.append(onnx.helper.make_node("Gather", ["pair", "zero"], ["column"], axis=1))
+        nodes.append(onnx.helper.make_node("ArgMax", ["column"], ["index"], axis=1, keepdims=0))
+    if opset >= 13:
+        nodes.append(onnx.helper.make_node("Cast", ["mean"], ["index"], to=onnx.TensorProto.INT64))
+    column = Column("x", values=np.array([1, 2, np.nan], np.float32))
+    preprocessing = Preprocessing.fit([column], 50, scale=True)
+    content, said = export.graph(preprocessing, [column], Halves(opset, nodes, constants), ("no", "yes"))
+    assert said == kept
+    answer = Model.from_onnx(content).infer({"x": column.tensor()})
+    assert answer["label"].tolist() == ["no"] * 3 and (answer["probabilities"] == 0.5).all()
+
+
+def test_a_trainers_graph_that_is_no_valid_onnx_is_refused_for_good() -> None:
+    nodes = [onnx.helper.make_node("NoSuchOperator", ["features"], ["index"])]
+    column = Column("x", values=np.array([1, 2], np.float32))
+    with pytest.raises(Rejected, match=r"no valid ONNX.*NoSuchOperator"):
+        export.graph(Preprocessing.fit([column], 50, scale=True), [column], Halves(18, nodes, {}), ("no", "yes"))
+
+
 def test_the_preprocessing_in_the_graph_gives_the_same_features_to_the_last_bit(mixed_csv: Path) -> None:
     data = dataset.understand(table.read(mixed_csv), "kind")
     learned, held = training.split(data, 0.2, 42)
@@ -119,6 +179,14 @@ def test_the_preprocessing_in_the_graph_gives_the_same_features_to_the_last_bit(
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
     served = Model.from_onnx(model.SerializeToString()).infer(held.inputs())["headrace/features"]
     assert served.tolist() == preprocessing.transform(held.columns).tolist()
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-39, 3.3e38])
+def test_numbers_at_either_end_of_float32_make_finite_features(size: float) -> None:
+    column = Column("x", values=np.array([size, 0, size, size, np.nan, size], np.float32))
+    preprocessing = Preprocessing.fit([column], 50, scale=True)
+    assert preprocessing.medians.tolist() == [np.float32(size)]
+    assert np.isfinite(preprocessing.transform([column])).all()
 
 
 @pytest.mark.parametrize("name", ["random_forest", "neural_net"])
@@ -160,6 +228,15 @@ def test_a_forest_too_large_to_serve_is_refused_with_advice(
         run(mixed_csv, tmp_path / "out")
 
 
+def test_features_that_no_memory_holds_are_refused_with_advice(
+    mixed_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.training.MAX_FEATURE_BYTES", 8000)
+    with pytest.raises(Rejected, match=r"240 rows of 9 features .* set top_categories lower"):
+        run(mixed_csv, tmp_path / "out", parameters={**FAST["random_forest"], "top_categories": 50})
+    run(mixed_csv, tmp_path / "narrow", parameters={**FAST["random_forest"], "top_categories": 2})
+
+
 def test_the_same_seed_gives_the_same_graph(mixed_csv: Path, tmp_path: Path) -> None:
     graphs = [
         (run(mixed_csv, tmp_path / n, parameters={"n_estimators": 5}).package / "model.onnx").read_bytes() for n in "ab"
@@ -172,6 +249,9 @@ def test_parameters_are_checked_and_every_fault_is_named() -> None:
     with pytest.raises(Rejected, match="leaves; expected some of") as caught:
         trainer.parameters(kind, {"leaves": 3, "n_estimators": "many", "seed": 1.5, "max_depth": True})
     assert len(caught.value.faults) == 4
+    for impossible in ({"tolerance": "nan"}, {"tolerance": "inf"}, {"n_estimators": float("inf")}):
+        with pytest.raises(Rejected, match=next(iter(impossible))):
+            trainer.parameters(kind, impossible)
     common, own = trainer.parameters(kind, {"seed": "7", "max_depth": "none", "n_estimators": 30.0})
     assert (common.seed, own.max_depth, own.n_estimators) == (7, None, 30)
 

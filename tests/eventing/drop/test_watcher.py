@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,8 +12,9 @@ import pytest
 
 from eventing import contract, sender
 from eventing.drop.kinds import open_place
-from eventing.drop.watcher import Look, Rules, Watcher, pause, settled
+from eventing.drop.watcher import Look, Rules, Watcher, pause, settled, watch
 from eventing.errors import RetryLater
+from tests import waiting
 from tests.eventing.sinks import Answer, Sink, sink
 from tests.s3_server import S3
 
@@ -166,18 +168,54 @@ def test_what_was_told_before_the_sink_went_away_is_not_told_again(house: House)
         assert len(its.events) == 1
 
 
-def test_a_file_with_the_same_stamp_is_not_read_again(tmp_path: Path) -> None:
+def test_a_file_is_read_again_where_its_stamp_is_new_be_it_by_its_rights_alone(tmp_path: Path) -> None:
+    """A file that could not be read is told once; made readable, nothing but the time of its last change tells."""
     (tmp_path / "drop").mkdir()
     house = House(str(tmp_path / "drop"), (tmp_path / "store").as_uri())
     with sink() as its:
         file = Path(house.put("flights/jan.csv"))
         eye = house.watcher(its)
-        looked(eye)
-        seen = file.stat()
-        file.write_text(CSV.replace("5", "6"))
-        os.utime(file, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-        assert looked(eye) == 0
+        assert (looked(eye), looked(eye)) == (1, 0)
+        file.chmod(0o600)
+        assert (looked(eye), looked(eye)) == (1, 0)
         assert len(its.events) == 1
+
+
+def test_a_name_that_is_no_text_is_told_once_and_holds_up_nobody(tmp_path: Path) -> None:
+    (tmp_path / "drop" / "flights").mkdir(parents=True)
+    house = House(str(tmp_path / "drop"), (tmp_path / "store").as_uri())
+    for place in (b"flights/j\xe4nner.csv", b"j\xe4nner.csv"):
+        (tmp_path / "drop" / os.fsdecode(place)).write_text(CSV)
+    house.put("flights/z.csv")
+    with sink() as its:
+        looked(house.watcher(its))
+        looked(house.watcher(its))
+        kinds = [event.get_type() for event in its.events]
+        told = [
+            contract.DatasetRejected.from_event(e) for e in its.events if e.get_type() != contract.DatasetArrived.TYPE
+        ]
+    assert kinds.count(contract.DatasetArrived.TYPE) == 1
+    assert [r.reasons[0].what.split(";")[0].split(",")[0] for r in told] == [
+        "j\\udce4nner.csv has a name that is not UTF-8",
+        "j\\udce4nner.csv lies in no dataset",
+    ]
+    assert told[0].uri.endswith("/j%E4nner.csv")
+
+
+def test_a_sink_that_refuses_everything_ends_no_source(house: House) -> None:
+    """A wrong address answers 405 or 403: what was dropped meanwhile is told when the right one is there."""
+    stop = threading.Event()
+    with sink([Answer(403)]) as its:
+        house.put("flights/jan.csv")
+        eye = house.watcher(its)
+        watching = threading.Thread(target=watch, args=(eye, open_place(house.drop), 0.01, stop), daemon=True)
+        watching.start()
+        waiting.until("an event", lambda: bool(its.requests), 30, 0.01)
+        its.answers[:] = [Answer(202)]
+        waiting.until("nothing new", lambda: eye.idle, 30, 0.01)
+        stop.set()
+        watching.join()
+    assert {event.get_type() for event in its.events} == {contract.DatasetArrived.TYPE}
 
 
 def test_a_store_that_answers_503_for_a_while_loses_nothing_and_tells_nothing_twice(s3: S3, s3_url: str) -> None:

@@ -109,6 +109,13 @@ def test_a_parity_record_that_proves_nothing_is_said_to(parity: dict[str, float]
     assert comparison.parity_faults(manifest) == []
 
 
+def test_as_many_labels_may_differ_as_the_training_was_allowed() -> None:
+    """Or `max_label_flips`, which the trainer's gate keeps to, would end at the promoter's."""
+    manifest = packages.manifest(parameters={"max_label_flips": 2})
+    assert comparison.parity_faults(replace(manifest, parity={**manifest.parity, "label_flips": 2})) == []
+    assert comparison.parity_faults(replace(manifest, parity={**manifest.parity, "label_flips": 3})) != []
+
+
 def test_two_models_are_scored_on_the_same_rows_as_scikit_learn_would_score_them() -> None:
     data, truth = packages.frame(300, seed=11)
     rows = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from functions.package import Manifest
 from functions.promoter import held_out
 from functions.store import Store
 from tests.functions import packages
+from trainers import heldout
+from trainers.columns import Column
+from trainers.dataset import Dataset
 
 V1, V2 = "v20260101-000000-000001", "v20260201-000000-000002"
 SPLIT = {"split": "by-content-1", "seed": 42, "test_share": 0.2}
@@ -83,3 +87,35 @@ def test_a_file_that_holds_no_rows_is_rejected(store: Store, tmp_path: Path) -> 
     store.put_file(f"heldout/flights/{V1}.npz", file)
     with pytest.raises(Rejected, match="holds no held-out rows"):
         held_out.comparable(store, champion, challenger, tmp_path / "work")
+
+
+def test_rows_are_read_as_the_trainer_wrote_them(store: Store, tmp_path: Path) -> None:
+    """One cell of 100,000 letters costs 100 KB and not 400 KB for each row; a name may end as a file's does."""
+    codes = np.array([0, 1, -1, 1] * 500, np.int32)
+    values = np.arange(2000, dtype=np.float32)
+    held = Dataset(
+        columns=(
+            Column("note", codes=codes, words=("short", "x" * 100_000, "unused")),
+            Column("tail", codes=codes, words=("a", "b")),
+            Column("a", values=values),
+            Column("a.npy", values=-values),
+        ),
+        target="late",
+        labels=np.arange(2000) % 2,
+        classes=(0, 1),
+        lines=np.arange(2000),
+        ids=np.arange(2000, dtype=np.uint64),
+        files=("f.csv",),
+        origins=np.zeros(2000, np.int32),
+    )
+    tracemalloc.start()
+    file = heldout.write(held, tmp_path / "rows.npz")
+    store.put_file(f"heldout/flights/{V1}.npz", file)
+    rows = held_out.read(store, "flights", V1, tmp_path / "work")
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 64 << 20
+    assert rows["note"].shape == (2000, 1) and rows["note"][:3, 0].tolist() == ["short", "x" * 100_000, ""]
+    assert rows["tail"][:3, 0].tolist() == ["a", "b", ""]
+    assert rows["a"][1999, 0] == 1999 and rows["a.npy"][1999, 0] == -1999
+    assert rows[held_out.TARGET].tolist() == held.labels.tolist()
