@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from cloudevents.core.v1.event import CloudEvent
 
-from eventing import contract, files
+from eventing import contract, files, settings
 from eventing.errors import Rejected, RetryLater
 
 SOURCE = "/headrace/eventing/source"  # constant: JobSink knows an event by source and id
@@ -52,6 +52,11 @@ _KINDS = (
 
 class Unfinished(RetryLater):
     """The file changed while it was being read; it will be whole soon."""
+
+
+def max_bytes(environ: Mapping[str, str]) -> int:
+    """HEADRACE_MAX_DATASET_BYTES: the largest file that is learned from. Raises Misconfigured."""
+    return settings.whole_number(environ, "HEADRACE_MAX_DATASET_BYTES", MAX_BYTES, 1, 2**40)
 
 
 def check_name(dataset: str) -> None:

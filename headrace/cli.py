@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,12 @@ dead_letters.command("replay")(events.replay_dead)
 app.add_typer(dead_letters, name="dead-letters")
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        screen.say(f"headrace {metadata.version('headrace')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _settings(
     context: typer.Context,
@@ -76,6 +83,9 @@ def _settings(
         str | None,
         typer.Option(envvar="HEADRACE_GATEWAY", help="Where the cluster's Services answer by Host, http://ADDRESS."),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     context.obj = config.Config.from_environment(os.environ, home, kubeconfig, kube_context, namespace, gateway)
 
@@ -101,7 +111,7 @@ def hoist(words: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """Entry point `headrace`."""
+    """The commands, as `headrace.__main__` starts them."""
     try:
         app(args=hoist(sys.argv[1:]))
     except Misconfigured as e:

@@ -83,7 +83,8 @@ class Cluster:
                 if namespace is None:
                     contexts, current = _contexts(kubeconfig)
                     own = contexts.get(context or current) or default_namespace
-        except (config.ConfigException, yaml.YAMLError, OSError, ValueError) as e:
+        # The client's reader expects mappings wherever a kubeconfig has them, of whatever file it is given.
+        except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, KeyError) as e:
             seen = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
             wanted = f"context {context!r}" if context else "a current context"
             raise Misconfigured("KUBECONFIG", seen, f"a kubeconfig with {wanted}: {e}") from e

@@ -26,7 +26,7 @@ EXACT_IN_FLOAT32 = 1 << 24  # whole numbers beyond it share their float32 with a
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NaT", "NULL", "Null", "null", "None", "?")
 
-_NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def judged(
         column = spelled(column)
     bare = pc.utf8_trim_whitespace(column.words)
     empty = _mask(pc.is_in(bare, pa.array(MISSING)))
-    matches = pc.match_substring_regex(bare, _NUMBER)
+    matches = pc.match_substring_regex(bare, NUMBER)
     counts = np.bincount(column.codes[column.codes >= 0], minlength=len(bare))
     filled = int(counts[~empty].sum())
     numeric = _mask(matches) & ~empty

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
 import os
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -148,6 +150,64 @@ def test_misuse_ends_with_2_and_says_what_was_seen(
     assert not nowhere.home.exists()
 
 
+def test_a_file_that_is_no_kubeconfig_is_misuse(typed: Typed, nowhere: Platform, tmp_path: Path) -> None:
+    for text in ("just words", "- a\n- list\n", "contexts: [flights]\n", "{"):
+        (tmp_path / "kubeconfig").write_text(text, encoding="utf-8")
+        done = typed(nowhere, "--kubeconfig", str(tmp_path / "kubeconfig"), "status")
+        assert (done.status, done.out) == (2, ""), text
+        assert "expected a kubeconfig" in done.err
+        assert "Traceback" not in done.err
+
+
+def test_it_tells_its_version(typed: Typed, nowhere: Platform) -> None:
+    assert typed(nowhere, "--version").out == f"headrace {importlib.metadata.version('headrace')}\n"
+
+
+# ---------------------------------------------------------------- train, without a platform
+
+
+def test_a_training_here_and_now_that_fails_says_why_to_a_person_too(nowhere: Platform, tmp_path: Path) -> None:
+    file = flights_csv(tmp_path / "january.csv", rows=40)
+    with file.open("a", encoding="utf-8") as more:
+        more.write("far,12,AA,0\n")
+    done = nowhere.call("train", str(file), "--trainer", "random_forest", "--target", "late")
+    assert (done.returncode, json.loads(done.stdout)["broken_rows"]) == (1, 1)
+    assert "line 42: 'far' is not a number" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "named"),
+    [
+        (["--out", "{file}/below"], {}, "below cannot be written to: Not a directory"),
+        (["--out", "out"], {"HEADRACE_MAX_DATASET_BYTES": "100"}, "at most 100 are taken"),
+        (["--out", "out"], {"HEADRACE_MAX_DATASET_BYTES": "many"}, "HEADRACE_MAX_DATASET_BYTES is 'many'"),
+    ],
+)
+def test_a_training_here_and_now_says_what_keeps_it_from_beginning(
+    nowhere: Platform, tmp_path: Path, words: list[str], environ: dict[str, str], named: str
+) -> None:
+    file = flights_csv(tmp_path / "january.csv", rows=400)
+    filled = [word.format(file=file) for word in words]
+    command = [
+        sys.executable,
+        "-m",
+        "headrace.cli",
+        "train",
+        str(file),
+        "--trainer",
+        "random_forest",
+        "--target",
+        "late",
+    ]
+    done = subprocess.run(
+        [*command, "--parameter", "n_estimators=5", *filled],
+        env=nowhere.environ | environ, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == (2 if "many" in named else 1)
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # ---------------------------------------------------------------- no platform
 
 
@@ -284,6 +344,35 @@ def test_an_event_that_breaks_the_contract_never_leaves(served: Platform) -> Non
     assert (done.returncode, done.stdout) == (1, "")
     assert "data.inputs is missing" in done.stderr
     assert "broken" not in served.run("events", "-o", "json")
+
+
+def test_a_file_that_is_refused_keeps_no_other_from_being_dropped(
+    typed: Typed, served: Platform, tmp_path: Path
+) -> None:
+    empty, good = tmp_path / "empty.csv", flights_csv(tmp_path / "march.csv", rows=33)
+    empty.touch()
+    done = typed(served, "drop", str(empty), str(good), "--dataset", "flights", "--parameter", "seed=3", "-o", "json")
+    assert done.status == 1
+    assert "empty.csv is empty" in done.err
+    assert json.loads(done.out)["name"] == "march.csv"
+
+
+def test_a_file_that_was_learned_from_can_be_asked_about_as_it_is(
+    typed: Typed, served: Platform, tmp_path: Path
+) -> None:
+    file = flights_csv(tmp_path / "january.csv", rows=50)
+    text = file.read_text(encoding="utf-8").replace(",", ";")
+    file.write_text(re.sub(r"\n\d+;", "\n?;", text, count=1), encoding="utf-8")
+    done = typed(served, "predict", "flights", "--rows", str(file), "-o", "json")
+    assert (done.status, len(json.loads(done.out))) == (0, 50), done.err
+    assert done.err == "left out, no inputs of flights: late\n"
+
+
+def test_a_row_that_does_not_fit_is_counted_from_the_first_one_asked(typed: Typed, served: Platform) -> None:
+    rows = [{"distance": 1400, "hour": 17, "carrier": "B6"}] * 1000
+    done = typed(served, "predict", "flights", input=json.dumps([*rows, {"distance": 1400, "hour": 17}]))
+    assert done.status == 1
+    assert "its row 0 is row 1001 of what was asked" in done.err
 
 
 def test_a_parameter_without_a_value_is_misuse(typed: Typed, served: Platform, tmp_path: Path) -> None:
