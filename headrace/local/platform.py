@@ -7,7 +7,7 @@
                      └─ /console, /metrics              a page, figures
 
 The same manifests as in a cluster are applied through the same API as kubectl's; only the ConfigMap `headrace` is given
-the laptop's values. Started by `headrace up`, which waits for `platform.json` in the home.
+the laptop's values. `python -m headrace.local`; started by `headrace up`, which waits for `platform.json` in the home.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from aiohttp import web
 from eventing.errors import HeadraceError, Misconfigured
 from headrace import config
 from headrace import manifests as of_rooms
-from headrace.local import platform_state
+from headrace.local import disk, platform_state
 from headrace.local.addresses import Addresses
 from headrace.local.api.api import KubernetesAPI
 from headrace.local.console.console import Console
@@ -165,9 +166,11 @@ class Platform:
             self.console,
         )
         door: asyncio.Server | None = None
+        started: list[Part] = []
         try:
             for part in parts:
                 await part.start()
+                started.append(part)
             loop = asyncio.get_running_loop()
             door = await loop.create_server(lambda: Doorway(server, self.streams.protocol), sock=self._listener)
             await self._apply_manifests()
@@ -180,7 +183,7 @@ class Platform:
             log.info("stopping")
             if door is not None:
                 door.close()
-            for part in reversed(parts):
+            for part in reversed(started):  # what never started cannot stop
                 with contextlib.suppress(asyncio.CancelledError):
                     await part.stop()
             await runner.cleanup()
@@ -248,9 +251,11 @@ class Platform:
                 url = f"{self.url}{path}?fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict"
                 async with session.patch(url, data=json.dumps(manifest)) as answer:
                     if answer.status >= 300:
+                        said = await answer.text()
+                        with contextlib.suppress(ValueError, KeyError, TypeError):
+                            said = str(json.loads(said)["message"])
                         raise HeadraceError(
-                            f"manifest {manifest['kind']} {manifest['metadata']['name']} was refused: "
-                            f"{(await answer.json()).get('message')}"
+                            f"manifest {manifest['kind']} {manifest['metadata']['name']} was refused: {said}"
                         )
 
 
@@ -314,8 +319,9 @@ def main() -> int:
     except HeadraceError as e:
         log.error("%s", e)
         return 1
+    except (OSError, sqlite3.Error) as e:
+        if not disk.is_at_fault(e):
+            raise
+        log.error("the home %s cannot be written to: %s", settings.home, e)
+        return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
