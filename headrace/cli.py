@@ -6,6 +6,7 @@ commands themselves live in `headrace.commands`, by what they are about.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
@@ -45,11 +46,21 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(events.send, events.events, events.why, logs.logs, tune.tune, check.check, platform.demo),
     *(deploy.deploy, deploy.undeploy),
 )
+WHERE = "In which place: --home, --kubeconfig, --context, --namespace, --gateway, as `headrace --help` tells them."
+ON_THIS_MACHINE = (platform.up, platform.down)
+
+
+def _epilog(command: Callable[..., None]) -> str | None:
+    """What the help of a command that acts in a place says of the options that every such command takes."""
+    acts = "context" in inspect.signature(command).parameters and command not in ON_THIS_MACHINE
+    return WHERE if acts else None
+
+
 for command in COMMANDS:
-    app.command()(command)
-dead_letters.command("list")(events.list_dead)
-dead_letters.command("show")(events.show_dead)
-dead_letters.command("replay")(events.replay_dead)
+    app.command(epilog=_epilog(command))(command)
+dead_letters.command("list", epilog=WHERE)(events.list_dead)
+dead_letters.command("show", epilog=WHERE)(events.show_dead)
+dead_letters.command("replay", epilog=WHERE)(events.replay_dead)
 app.add_typer(dead_letters, name="dead-letters")
 
 

@@ -150,7 +150,8 @@ def _sentence(entry: Entry) -> str:
             return f"{file} arrived for {entry.subject}: {size(data.get('bytes', 0))}, sha256 {digest}"
         case contract.DatasetRejected.TYPE:
             reasons = data.get("reasons") or [{}]
-            return f"{_name(data.get('uri'))} rejected, {data.get('broken_rows', 0)} broken rows; {reason(reasons[0])}"
+            broken = f", {n} broken rows" if (n := data.get("broken_rows")) else ""
+            return f"{_name(data.get('uri'))} rejected{broken}: {reason(reasons[0])}"
         case contract.TrainingProgressed.TYPE:
             return f"{data.get('step')}: {data.get('what')}"
         case contract.TrainingFailed.TYPE:

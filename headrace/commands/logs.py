@@ -13,12 +13,12 @@ from headrace.commands import options
 
 def logs(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A Job's, a Service's or a model's name.")],
+    name: Annotated[str, typer.Argument(help="A Job's, a Service's, a model's or a source's name.")],
     follow: Annotated[
         bool, typer.Option("--follow", "-f", envvar="HEADRACE_FOLLOW", help="Go on as it is written, until it ends.")
     ] = False,
 ) -> None:
-    """What a training or a Service wrote.
+    """What a training, a Service or the source of files wrote.
 
     Of a Service the newest pod's; of a model without one, its last training's.
 

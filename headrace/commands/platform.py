@@ -52,7 +52,7 @@ def up(
     """
     settings = config.Config.from_environment(os.environ, home or context.obj.home)
     images = {**daemon.functions_interpreter(), **options.pairs("--image", image)}
-    environ = daemon.environment(settings.home, port, images, options.pairs("--set", value))
+    environ = daemon.environment(settings.home, port, images, options.values(value))
     if not detach:
         screen.note(f"starting in {settings.home}; Ctrl-C stops it")
         os.execve(sys.executable, daemon.command(), environ)

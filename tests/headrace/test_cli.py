@@ -100,6 +100,16 @@ def test_the_help_of_a_command_has_an_example_of_it(words: tuple[str, ...]) -> N
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_the_help_of_a_command_that_acts_in_a_place_says_how_another_is_named(words: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(cli.app, [*words, "--help"], prog_name="headrace").output
+    assert ("--context" in shown) is (words[0] not in ("up", "down", "train", "check", "demo"))
+
+
+def test_the_list_of_commands_cuts_no_sentence_off() -> None:
+    assert "..." not in CliRunner().invoke(cli.app, ["--help"], prog_name="headrace").output.split("Commands:")[1]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_an_option_has_a_variable_of_its_name(words: tuple[str, ...]) -> None:
     for parameter in COMMANDS[words].params:
         if parameter.param_type_name == "option" and parameter.name != "help":
@@ -223,6 +233,15 @@ def test_stopping_what_does_not_run_is_no_failure(typed: Typed, nowhere: Platfor
     done = typed(nowhere, "down")
     assert done.status == 0
     assert "no platform runs" in done.out
+
+
+def test_a_setting_that_nothing_reads_is_told_with_the_one_that_is_meant(nowhere: Platform) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # it shall not start
+        port = str(taken.getsockname()[1])
+        words = ("--set", "HEADRACE_CANARY=5", "--set", "HEADRACE_CANARY_S=5", "--set", "AWS_REGION=x")
+        done = nowhere.call("up", "--detach", "--port", port, *words)
+    (said,) = (line for line in done.stderr.splitlines() if "--set" in line)
+    assert said == "--set HEADRACE_CANARY: nothing here reads a setting of that name; is HEADRACE_CANARY_S meant?"
 
 
 def test_a_port_that_is_taken_is_said_so_without_a_log_line_around_it(nowhere: Platform) -> None:
@@ -373,6 +392,12 @@ def test_a_row_that_does_not_fit_is_counted_from_the_first_one_asked(typed: Type
     done = typed(served, "predict", "flights", input=json.dumps([*rows, {"distance": 1400, "hour": 17}]))
     assert done.status == 1
     assert "its row 0 is row 1001 of what was asked" in done.err
+
+
+def test_the_source_of_files_has_a_log_like_all_else_that_status_shows(typed: Typed, served: Platform) -> None:
+    done = typed(served, "logs", "folder")
+    assert done.status == 0
+    assert f"watching {served.home / 'drop'}" in done.out
 
 
 def test_a_parameter_without_a_value_is_misuse(typed: Typed, served: Platform, tmp_path: Path) -> None:

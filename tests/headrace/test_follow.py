@@ -65,4 +65,4 @@ def test_a_file_that_is_rejected_is_called_as_whoever_dropped_it_calls_it(
     reasons = [{"what": "too few rows"}]
     lines.append(line(1, "r1", contract.DatasetRejected, "d1", uri=uri, reasons=reasons, broken_rows=0))
     assert not follow.follow(place, "d1", 0, Output.text, names={"abab.csv": "january.csv"})
-    assert "january.csv rejected, 0 broken rows" in capsys.readouterr().out
+    assert "january.csv rejected: too few rows" in capsys.readouterr().out

@@ -57,7 +57,7 @@ def test_a_chain_calls_a_file_as_whoever_dropped_it_calls_it() -> None:
     rejected = entry(2, "r2", contract.DatasetRejected, "d2", uri="file:///s/cd.csv", reasons=reasons, broken_rows=0)
     chain = why.explain([arrived, rejected], "d2")
     assert chain is not None
-    assert [link.says for link in chain.links][1] == "may.csv rejected, 0 broken rows; too few rows"
+    assert [link.says for link in chain.links][1] == "may.csv rejected: too few rows"
 
 
 def test_an_event_told_twice_is_one_link() -> None:
