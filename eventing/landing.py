@@ -79,7 +79,7 @@ def check(name: str, dataset: str, bytes: int, max_bytes: int) -> str:
     if bytes > max_bytes:
         raise Rejected(
             f"{name} holds {bytes:,} bytes; at most {max_bytes:,} are allowed: "
-            "drop it in parts, or drop a sample of its rows"
+            "drop a sample of its rows, or raise HEADRACE_MAX_DATASET_BYTES"
         )
     return suffix
 

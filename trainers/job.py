@@ -49,7 +49,7 @@ from trainers.wish import Wish
 # Pods of a Job are called <job>-<5 characters>. Source: kubernetes/kubernetes pkg/controller, SimpleNameGenerator.
 _POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
 
-PATIENCE_S, PAUSE_S = 600.0, 5.0  # for a store that is away when a training is done; the Job's deadline is 1,800 s
+PATIENCE_S, PAUSE_S = 600.0, 5.0  # for a store that is away when a training is done; a Job may take 1,800 s or more
 # A Broker on an in-memory channel answers for model.trained when the promoter has, which holds it for 240 s at most.
 ANSWER_S = 300.0
 
