@@ -186,8 +186,11 @@ class Store:
         records = []
         for child in self._files.children(folder):
             if child.endswith(".json") and (value := self.read_json(f"{folder}/{child}")) is not None:
-                uri, at = str(value.get("uri", "")), str(value.get("at", ""))
-                records.append(DatasetRecord(uri, child.removesuffix(".json"), int(value.get("bytes", 0)), at))
+                sha256, uri, at = child.removesuffix(".json"), str(value.get("uri", "")), str(value.get("at", ""))
+                # Where it lay when it came; a store that was moved, or put back in another place, has it still.
+                beside = f"{folder}/{sha256}{PurePosixPath(uri).suffix}"
+                uri = self.uri(beside) if uri.endswith(f"/{beside}") else uri
+                records.append(DatasetRecord(uri, sha256, int(value.get("bytes", 0)), at))
         return tuple(sorted(records, key=lambda record: (record.at, record.sha256)))
 
     def download(self, uri: str, into: Path, sha256: str) -> Path:

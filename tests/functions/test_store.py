@@ -196,6 +196,15 @@ def test_datasets_come_in_the_order_they_were_dropped(url: str, tmp_path: Path) 
     assert store.datasets("nothing") == ()
 
 
+def test_a_store_that_was_put_back_in_another_place_tells_where_its_files_lie_now(tmp_path: Path) -> None:
+    sha256 = "ab" * 32
+    path = f"datasets/flights/{sha256}"
+    for place in ("then", "now"):
+        store = Store.open((tmp_path / place).as_uri())
+        store.write_json(f"{path}.json", {"uri": (tmp_path / "then" / f"{path}.csv").as_uri(), "bytes": 1, "at": "1"})
+    assert [record.uri for record in store.datasets("flights")] == [(tmp_path / "now" / f"{path}.csv").as_uri()]
+
+
 def test_a_dataset_is_given_only_with_the_digest_it_was_dropped_with(url: str, tmp_path: Path) -> None:
     store = Store.open(url)
     (tmp_path / "jan.csv").write_bytes(b"a,b\n1,2\n")
