@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from cloudevents.core.v1.event import CloudEvent
 
-from eventing import contract, files
+from eventing import contract, files, settings
 from eventing.errors import Rejected, RetryLater
 
 SOURCE = "/headrace/eventing/source"  # constant: JobSink knows an event by source and id
@@ -54,6 +54,11 @@ class Unfinished(RetryLater):
     """The file changed while it was being read, or its disk did not give all of it; it may be whole soon."""
 
 
+def max_bytes(environ: Mapping[str, str]) -> int:
+    """HEADRACE_MAX_DATASET_BYTES: the largest file that is learned from. Raises Misconfigured."""
+    return settings.whole_number(environ, "HEADRACE_MAX_DATASET_BYTES", MAX_BYTES, 1, 2**40)
+
+
 def check_name(dataset: str) -> None:
     """Raises Rejected unless `dataset` can name a model's Knative Service and stays clear of Headrace's own."""
     if dataset in RESERVED:
@@ -76,7 +81,7 @@ def check(name: str, dataset: str, bytes: int, max_bytes: int) -> str:
     if bytes > max_bytes:
         raise Rejected(
             f"{name} holds {bytes:,} bytes; at most {max_bytes:,} are allowed: "
-            "drop it in parts, or drop a sample of its rows"
+            "drop a sample of its rows, or raise HEADRACE_MAX_DATASET_BYTES"
         )
     return suffix
 

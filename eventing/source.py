@@ -59,7 +59,7 @@ class Settings:
             store=store,
             sink=settings.text(environ, "K_SINK", "the URL that takes the events"),
             trainer=settings.text(environ, "HEADRACE_TRAINER", "a trainer's name", landing.DEFAULT_TRAINER),
-            max_bytes=settings.whole_number(environ, "HEADRACE_MAX_DATASET_BYTES", landing.MAX_BYTES, 1, 2**40),
+            max_bytes=landing.max_bytes(environ),
             poll_s=poll_s,
             settle_s=settings.number(environ, "HEADRACE_SETTLE_S", 2.0, 0.0, 3600),
             extensions=_overrides(environ.get("K_CE_OVERRIDES", "")),

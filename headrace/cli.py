@@ -6,10 +6,12 @@ commands themselves live in `headrace.commands`, by what they are about.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -44,12 +46,28 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(events.send, events.events, events.why, logs.logs, tune.tune, check.check, platform.demo),
     *(deploy.deploy, deploy.undeploy),
 )
+WHERE = "In which place: --home, --kubeconfig, --context, --namespace, --gateway, as `headrace --help` tells them."
+ON_THIS_MACHINE = (platform.up, platform.down)
+
+
+def _epilog(command: Callable[..., None]) -> str | None:
+    """What the help of a command that acts in a place says of the options that every such command takes."""
+    acts = "context" in inspect.signature(command).parameters and command not in ON_THIS_MACHINE
+    return WHERE if acts else None
+
+
 for command in COMMANDS:
-    app.command()(command)
-dead_letters.command("list")(events.list_dead)
-dead_letters.command("show")(events.show_dead)
-dead_letters.command("replay")(events.replay_dead)
+    app.command(epilog=_epilog(command))(command)
+dead_letters.command("list", epilog=WHERE)(events.list_dead)
+dead_letters.command("show", epilog=WHERE)(events.show_dead)
+dead_letters.command("replay", epilog=WHERE)(events.replay_dead)
 app.add_typer(dead_letters, name="dead-letters")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        screen.say(f"headrace {metadata.version('headrace')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -76,6 +94,9 @@ def _settings(
         str | None,
         typer.Option(envvar="HEADRACE_GATEWAY", help="Where the cluster's Services answer by Host, http://ADDRESS."),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     context.obj = config.Config.from_environment(os.environ, home, kubeconfig, kube_context, namespace, gateway)
 
@@ -101,7 +122,7 @@ def hoist(words: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """Entry point `headrace`."""
+    """The commands, as `headrace.__main__` starts them."""
     try:
         app(args=hoist(sys.argv[1:]))
     except Misconfigured as e:

@@ -51,11 +51,11 @@ class Config:
         be one, or a gateway that is no address.
         """
         chosen = home or Path(environ.get("HEADRACE_HOME") or "~/.headrace")
-        chosen = chosen.expanduser().absolute()
+        chosen = _seen("HEADRACE_HOME", chosen).absolute()
         if chosen.exists() and not chosen.is_dir():
             raise Misconfigured("HEADRACE_HOME", str(chosen), "a folder, or a path where one can be made")
         named = kubeconfig or (Path(k) if (k := environ.get("HEADRACE_KUBECONFIG")) else None)
-        if named is not None and not named.expanduser().is_file():
+        if named is not None and not _seen("HEADRACE_KUBECONFIG", named).is_file():
             raise Misconfigured("HEADRACE_KUBECONFIG", str(named), "a kubeconfig file")
         space = namespace or environ.get("HEADRACE_NAMESPACE") or None
         if space is not None and not _LABEL.fullmatch(space):
@@ -87,6 +87,16 @@ class Config:
     def pod_files(self) -> tuple[Path, ...]:
         """The journal of pods beside it: what each start took."""
         return request_files.pods(self.home)
+
+
+def _seen(key: str, path: Path) -> Path:
+    """The path, `~` made out. Raises Misconfigured where one may not even look at it, or `~` is nobody's."""
+    try:
+        whole = path.expanduser()
+        whole.exists()
+    except (OSError, RuntimeError) as e:
+        raise Misconfigured(key, str(path), f"a path that can be looked at ({e})") from e
+    return whole
 
 
 def _gateway(text: str | None) -> str | None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eventing import contract, landing, settings, source
+from eventing import contract, landing, source
 from eventing.errors import HeadraceError
 from headrace.journal import Entry
 from headrace.place import Place
@@ -57,7 +57,7 @@ def drop(
     is there. Raises Rejected when the file cannot be learned from at first sight, RetryLater when the store or the
     Broker is away.
     """
-    limit = settings.whole_number(place.values, "HEADRACE_MAX_DATASET_BYTES", landing.MAX_BYTES, 1, 2**40)
+    limit = landing.max_bytes(place.values)
     arrived = source.land(
         file, dataset, place.store_url, trainer=trainer, target=target, parameters=parameters, max_bytes=limit
     )

@@ -23,7 +23,9 @@ def lines(place: Place, name: str, follow: bool) -> Iterator[str]:
     if cluster.get("Service", name) is not None:
         pod = newest(cluster.list("Pod", {rollout.SERVICE_LABEL: name}))
         if pod is None:
-            raise HeadraceError(f"Service {name} is at zero: it has no pod, and no log; a request brings one")
+            raise HeadraceError(
+                f"Service {name} is at zero: it has no pod, and no log; a request brings one{_kept(place)}"
+            )
         return cluster.pod_logs(pod["metadata"]["name"], pods.container(pod), follow)
     if cluster.get("ContainerSource", name) is not None:
         pod = newest(cluster.list("Pod", {SOURCE_LABEL: name}))
@@ -33,10 +35,19 @@ def lines(place: Place, name: str, follow: bool) -> Iterator[str]:
     training = _last_training(place, name)
     if training is not None and cluster.get("Job", training) is not None:
         return cluster.logs(training, follow)
+    sources = ", ".join(sorted(o["metadata"]["name"] for o in cluster.list("ContainerSource"))) or "none"
     jobs = ", ".join(sorted(o["metadata"]["name"] for o in cluster.list("Job"))) or "none"
     services = ", ".join(sorted(o["metadata"]["name"] for o in cluster.list("Service"))) or "none"
     gone = f"; its last training, Job {training}, is gone" if training else ""
-    raise HeadraceError(f"there is no Job or Service {name!r} here{gone}; Jobs: {jobs}; Services: {services}")
+    there = f"Jobs: {jobs}; Services: {services}; sources: {sources}"
+    raise HeadraceError(f"there is no Job, Service or source {name!r} here{gone}; {there}")
+
+
+def _kept(place: Place) -> str:
+    """Where a laptop keeps the logs of pods that are gone."""
+    if not place.is_laptop or place.kubeconfig is None:
+        return ""
+    return f". What earlier pods wrote lies in {place.kubeconfig.parent / 'logs' / place.cluster.namespace}"
 
 
 def _last_training(place: Place, model: str) -> str | None:

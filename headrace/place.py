@@ -51,6 +51,11 @@ class Place:
         if running is not None:
             cluster = client.Cluster.connect(running.kubeconfig, settings.namespace)
             return cls(cluster, Path(running.kubeconfig))
+        if (process := platform_state.holder(settings.home)) is not None:
+            raise NotHere(
+                f"the platform in {settings.home} (process {process}) starts or stops and does not answer; try again, "
+                f"its log is {settings.home / 'platform.log'}"
+            )
         raise NotHere(
             f"no platform runs in {settings.home}; start one with `headrace up`, or name a cluster with --kubeconfig, "
             f"or with --context one of {os.environ.get('KUBECONFIG') or '~/.kube/config'}"

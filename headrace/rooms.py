@@ -6,9 +6,12 @@ Called at the start of every command: a room that Python takes from somewhere el
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 ROOMS = ("eventing", "functions", "trainers", "knative", "monitoring")
+
+_VARIABLE = re.compile(r"[\"'](HEADRACE_[A-Z0-9_]+)[\"']")
 
 
 class Shadowed(ImportError):
@@ -30,6 +33,13 @@ def verify(house: Path | None = None) -> None:
             "; ".join(faults)
             + ". Install headrace into an environment of its own (python -m venv), or start it from another folder."
         )
+
+
+def variables() -> frozenset[str]:
+    """Every `HEADRACE_` variable that the code of the house names, as its source spells it."""
+    house = Path(__file__).resolve().parent.parent
+    files = (file for room in (*ROOMS, "headrace") for file in (house / room).rglob("*.py"))
+    return frozenset(name for file in files for name in _VARIABLE.findall(file.read_text(encoding="utf-8")))
 
 
 def _fault(room: str, house: Path) -> str | None:

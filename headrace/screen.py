@@ -39,7 +39,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     wrapped cannot be copied or counted. A column is right-aligned where all its values are numbers.
     """
     values = [list(r) for r in rows]
-    cells = [list(columns), *(["" if v is None else str(v) for v in r] for r in values)]
+    cells = [list(columns), *(["" if v is None else " ".join(str(v).splitlines()) for v in r] for r in values)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     numeric = [bool(values) and all(isinstance(r[i], int | float) for r in values) for i in range(len(columns))]
     for n, row in enumerate(cells):

@@ -6,12 +6,14 @@ version, which joins a prediction to the training that made it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from eventing import contract
 from headrace.journal import Entry
 
+DIGITS = 8  # of a digest, at least: fewer may be the beginning of several
 PREDICTIONS = (contract.PredictionRequested.TYPE, contract.PredictionMade.TYPE)
 
 
@@ -55,9 +57,9 @@ def explain(entries: Sequence[Entry], asked: str) -> Chain | None:
     chain = _ancestors(wanted | _descendants(wanted, unique, by_id), by_id, unique)
     causes = {cause for i in chain if (cause := by_id[i].cause) is not None}
     links = sorted((by_id[i] for i in chain), key=lambda e: e.seq)
-    return Chain(
-        tuple(Link(e, noun(e), describe(e), asked=e.id in wanted) for e in links), tuple(sorted(causes - by_id.keys()))
-    )
+    names = {stored: name for e in links for stored, name in file_names(e.data).items()}
+    told = (Link(e, noun(e), named(describe(e), names), asked=e.id in wanted) for e in links)
+    return Chain(tuple(told), tuple(sorted(causes - by_id.keys())))
 
 
 def _bears(entry: Entry, asked: str) -> bool:
@@ -66,7 +68,7 @@ def _bears(entry: Entry, asked: str) -> bool:
         return True
     data = entry.data
     digests = (data.get("sha256"), data.get("dataset_sha256"))
-    if len(asked) >= 8 and any(isinstance(d, str) and d.startswith(asked) for d in digests):
+    if len(asked) >= DIGITS and any(isinstance(d, str) and d.startswith(asked) for d in digests):
         return True
     return asked in (data.get("version"), data.get("job"), data.get("revision"))
 
@@ -145,10 +147,11 @@ def _sentence(entry: Entry) -> str:
         case contract.DatasetArrived.TYPE:
             digest = str(data.get("sha256"))[:12]
             file = data.get("name") or _name(data.get("uri"))
-            return f"{file} arrived for {entry.subject}: {_bytes(data)}, sha256 {digest}"
+            return f"{file} arrived for {entry.subject}: {size(data.get('bytes', 0))}, sha256 {digest}"
         case contract.DatasetRejected.TYPE:
             reasons = data.get("reasons") or [{}]
-            return f"{_name(data.get('uri'))} rejected, {data.get('broken_rows', 0)} broken rows; {reason(reasons[0])}"
+            broken = f", {n} broken rows" if (n := data.get("broken_rows")) else ""
+            return f"{_name(data.get('uri'))} rejected{broken}: {reason(reasons[0])}"
         case contract.TrainingProgressed.TYPE:
             return f"{data.get('step')}: {data.get('what')}"
         case contract.TrainingFailed.TYPE:
@@ -197,10 +200,23 @@ def reason(reason: dict[str, object]) -> str:
     return ", ".join(where) + (": " if where else "") + str(reason.get("what", ""))
 
 
+def file_names(data: Mapping[str, Any]) -> dict[str, str]:
+    """Of an arrived file's data: the name in the store, a digest, and the one that whoever dropped it knows."""
+    stored = _name(data.get("uri") or "")
+    return {stored: str(data["name"])} if stored and data.get("name") else {}
+
+
+def named(says: str, names: Mapping[str, str]) -> str:
+    """A sentence with the files called as they were when they were dropped. names: see `file_names`."""
+    for stored, name in names.items():
+        says = says.replace(stored, name)
+    return says
+
+
 def _name(uri: object) -> str:
     return str(uri).rsplit("/", 1)[-1]
 
 
-def _bytes(data: object) -> str:
-    size = data.get("bytes", 0) if hasattr(data, "get") else 0
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size} bytes"
+def size(bytes: int) -> str:
+    """So many bytes, in words."""
+    return f"{bytes / 1e6:.1f} MB" if bytes >= 1e5 else f"{bytes} bytes"

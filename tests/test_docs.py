@@ -21,7 +21,7 @@ import pytest
 import typer.main
 import yaml
 
-from eventing import contract
+from eventing import contract, landing
 from functions.predictor.statistics import PREDICTIONS
 from headrace import cli
 from headrace.local.api import schema
@@ -33,6 +33,7 @@ from tests import documents
 from tests.documents import HOUSE, PAGES, Block, Command
 from tests.processes import ROOMS, SAMPLES, asked, known_settings, required
 from tests.running import Platform, flights_csv, platform
+from trainers import columns, dataset
 
 DOCS = HOUSE / "docs"
 OPS = DOCS / "ops.md"
@@ -283,6 +284,15 @@ def test_the_trainer_that_the_page_shows_trains_proves_and_packs(tmp_path: Path)
 def _package_files() -> set[str]:
     rows = documents.cells(DOCS / "data-scientists.md")
     return {row[0].strip("`") for row in rows if len(row) == 2 and re.match(r"`(model|sample|SHA)", row[0])}
+
+
+def test_the_page_for_data_teams_tells_every_spelling_of_a_gap_and_every_bound_of_a_file() -> None:
+    told = {row[0]: row[1] for row in documents.cells(DOCS / "data-teams.md") if len(row) >= 2}
+    assert set(re.findall("`([^`]+)`", told["gaps"])) == set(columns.MISSING) - {""}
+    assert f"{landing.MAX_BYTES >> 20} MiB" in told["size"]
+    assert f"{dataset.MIN_ROWS} or more" in told["rows"]
+    assert all(f"`{name}`" in told["columns"] for name in dataset.RESERVED if not name.startswith("__"))
+    assert f"up to {landing.MAX_NAME} lower-case letters" in (DOCS / "data-teams.md").read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------- the examples for developers, run

@@ -18,6 +18,7 @@ from eventing import contract
 from headrace.local import platform
 from headrace.local.api import schema
 from knative import annotations as knative_annotations
+from knative.literals import SECOND, parse_duration
 from tests.manifests import published
 from tests.processes import known_settings, required
 
@@ -285,3 +286,13 @@ def test_a_training_is_tried_again_unless_the_file_is_to_blame_and_is_tidied_awa
     assert first["onExitCodes"]["containerName"] == job["template"]["spec"]["containers"][0]["name"]
     assert [rule["action"] for rule in others] == ["Ignore"]
     assert job["template"]["spec"]["restartPolicy"] == "Never"  # Kubernetes asks for it beside a podFailurePolicy
+
+
+def test_the_job_watch_stays_for_as_long_as_any_training_may_take() -> None:
+    """It looks without being asked, and nothing wakes it when a Job is stopped at its deadline."""
+    (watch,) = (o for o in of_kind("Service") if o["metadata"]["name"] == "job-watch")
+    said = watch["spec"]["template"]["metadata"]["annotations"]
+    keys = ("window", "scale-to-zero-pod-retention-period")
+    stays_s = sum(parse_duration(said[f"autoscaling.knative.dev/{key}"]) / SECOND for key in keys)
+    deadlines = [sink["spec"]["job"]["spec"]["activeDeadlineSeconds"] for sink in of_kind("JobSink")]
+    assert stays_s > max(deadlines) + 60  # for the event to become a Job

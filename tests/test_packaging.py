@@ -39,7 +39,7 @@ def test_the_wheel_is_typed_licensed_and_brings_the_command(wheel: zipfile.ZipFi
     assert all(f"{room}/py.typed" in names for room in ROOMS)
     assert any(n.endswith("licenses/LICENSE") for n in names)
     (entry_points,) = [n for n in names if n.endswith("entry_points.txt")]
-    assert "headrace = headrace.cli:main" in wheel.read(entry_points).decode()
+    assert "headrace = headrace.__main__:main" in wheel.read(entry_points).decode()
 
 
 def test_what_a_predictor_needs_is_the_base_and_nothing_more(wheel: zipfile.ZipFile) -> None:

@@ -1,7 +1,7 @@
 """One training here and now: `python -m trainers.job --file FILE --trainer T --out DIR`, without event, store and sink.
 
 For `headrace train`, which starts it as a process. Progress goes to stderr, the result as one JSON object to stdout;
-exit status 0 done, 65 the file or the parameters cannot work, 2 misused.
+exit status 0 done, 65 the file or the parameters cannot work, 73 the folder cannot be written to, 2 misused.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from eventing.errors import Rejected
 from trainers import training
 from trainers.table import BrokenDataset
 from trainers.wish import DEFAULT_TRAINER, MAX_DATASET_BYTES, too_large
+
+REASONS_SHOWN = 20  # of a file that cannot be learned from, to a person
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,8 +45,18 @@ def main(arguments: Sequence[str]) -> int:
             "broken_rows": e.broken_rows,
         }
         status = e.exit_status
+        for reason in e.reasons[:REASONS_SHOWN]:
+            log.error("%s%s", f"line {reason.row}: " if reason.row else "", reason.what)
+        if len(e.reasons) > REASONS_SHOWN:
+            log.error("and more: all that are kept stand in the result")
     except Rejected as e:
         result, status = {"error": str(e)}, e.exit_status
+        log.error("%s", e)
+    except OSError as e:
+        if e.filename is None or not Path(os.fsdecode(e.filename)).is_relative_to(options.out):
+            raise
+        result, status = {"error": f"{options.out} cannot be written to: {e.strerror}"}, os.EX_CANTCREAT
+        log.error("%s", result["error"])
     json.dump(result, sys.stdout, ensure_ascii=False)
     sys.stdout.write("\n")
     return status
@@ -71,6 +84,13 @@ def _train(options: argparse.Namespace, report: training.Report) -> dict[str, An
     options.out.mkdir(parents=True, exist_ok=True)
     # Beside its final place, so that the package appears there whole: a rename stays within one file system.
     scratch = Path(tempfile.mkdtemp(prefix=".training-", dir=options.out))
+
+    def terminated(signum: int, _: object) -> NoReturn:
+        # At once, also inside a library's loop; nothing half is left.
+        shutil.rmtree(scratch, ignore_errors=True)
+        os._exit(128 + signum)
+
+    signal.signal(signal.SIGTERM, terminated)
     try:
         trained = training.train(plan, [file], scratch, now, report)
         package = options.out / version

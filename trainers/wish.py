@@ -106,8 +106,9 @@ def of_arrival(arrived: DatasetArrived, store: functions_store.Store, max_bytes:
 
 def too_large(size_bytes: int, max_bytes: int) -> BrokenDataset:
     """The refusal of a file of `size_bytes`."""
-    what = f"the file has {size_bytes:,} bytes; at most {max_bytes:,} are taken at once"
-    return BrokenDataset([Reason(f"{what}: split it, or raise HEADRACE_MAX_DATASET_BYTES")], {"file too large": 1}, 0)
+    what = f"the file has {size_bytes:,} bytes; at most {max_bytes:,} are taken"
+    advice = "take a sample of its rows, or raise HEADRACE_MAX_DATASET_BYTES"
+    return BrokenDataset([Reason(f"{what}: {advice}")], {"file too large": 1}, 0)
 
 
 def of_drift(

@@ -29,9 +29,10 @@ def check(
     verify: verified.Recorded = None,
     output: options.Json = Output.text,
 ) -> None:
-    """Judge manifests as a strict API server and Knative's webhook would, offline.
+    """Judge manifests without a cluster.
 
-    Exit status 1 where a cluster would refuse one; warnings alone are 0.
+    As a strict API server and Knative's webhook would. Exit status 1 where a cluster would refuse one; warnings alone
+    are 0.
 
     Example: headrace check functions/manifests -o json
     """

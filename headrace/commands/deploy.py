@@ -23,7 +23,7 @@ Timeout = Annotated[
     float,
     typer.Option(
         "--timeout", envvar="HEADRACE_DEPLOY_TIMEOUT", parser=options.seconds, metavar="DURATION",
-        help="How long to wait, e.g. 90s or 5m.",
+        show_default=False, help="How long to wait, e.g. 90s. [default: 5m; of undeploy 2m]",
     ),
 ]  # fmt: skip
 
@@ -79,9 +79,9 @@ def deploy(
     timeout: Timeout = 300.0,
     output: options.Json = Output.text,
 ) -> None:
-    """Apply the manifests to the cluster of the current kubeconfig, and wait until all is Ready.
+    """Apply the manifests to a cluster, wait until all is Ready.
 
-    Which cluster and namespace: --kubeconfig, --context, --namespace.
+    The cluster is that of the current kubeconfig, unless --kubeconfig or --context names another.
 
     By server-side apply: what others have set is never overwritten, a conflict is told. Exit status 1 when something is
     wrong, with its cause.
@@ -96,7 +96,7 @@ def deploy(
         images=options.pairs("--image", [ref for ref in image or () if _is_named(ref)]),
         drop=drop,
         broker_class=broker_class,
-        values=options.pairs("--set", value),
+        values=options.values(value),
     )
     how = deployment.Options(dry_run=dry_run, force_conflicts=force_conflicts, timeout_s=timeout)
     if store is None and "HEADRACE_STORE" not in wishes.values:

@@ -52,13 +52,18 @@ def events(
     Example: headrace events --type model.promoted
     """
     journal = options.place(context).journal
+    names: dict[str, str] = {}
     for entry in journal.follow() if follow else journal.read():
-        if entry is None or (type is not None and type not in entry.type):
+        if entry is None:
+            continue
+        names |= of_why.file_names(entry.data)
+        if type is not None and type not in entry.type:
             continue
         if output is Output.json:
             screen.json_line({"seq": entry.seq, "event": entry.event, "deliveries": entry.deliveries})
         else:
-            screen.say(f"{screen.clock(entry.received)}  {_short_type(entry.type):20}  {of_why.describe(entry)}")
+            says = of_why.named(of_why.describe(entry), names)
+            screen.say(f"{screen.clock(entry.received)}  {_short_type(entry.type):20}  {says}")
 
 
 def why(
@@ -74,7 +79,10 @@ def why(
     """
     chain = of_why.explain(list(options.place(context).journal.read()), id)
     if chain is None:
-        raise HeadraceError(f"no event of the journal is or names {id!r}; `headrace events` lists them")
+        raise HeadraceError(
+            f"no event of the journal is or names {id!r}; `headrace events` lists them. Of a digest, give the first "
+            f"{of_why.DIGITS} digits or more"
+        )
     if output is Output.json:
         screen.json_line([{"noun": k.noun, "says": k.says, "event": k.entry.event} for k in chain.links])
         return

@@ -18,7 +18,7 @@ def logs(
         bool, typer.Option("--follow", "-f", envvar="HEADRACE_FOLLOW", help="Go on as it is written, until it ends.")
     ] = False,
 ) -> None:
-    """What a training or a Service wrote.
+    """What a training, a Service or the source of files wrote.
 
     Of a Service the newest pod's; of a model without one, its last training's.
 

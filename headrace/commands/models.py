@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from eventing import landing
+from eventing.errors import Rejected
 from headrace import drop as of_drop
 from headrace import follow, screen, serving
 from headrace import models as of_models
@@ -47,7 +52,12 @@ def drop(
     parameters = {k: options.scalar(v) for k, v in options.pairs("--parameter", parameter).items()} or None
     failed = False
     for file in files:
-        dropped = of_drop.drop(here, file, dataset, trainer, target, parameters)
+        try:
+            dropped = of_drop.drop(here, file, dataset, trainer, target, parameters)
+        except Rejected as e:  # the files after it may be good
+            screen.err.print(f"headrace: {e}", markup=False)
+            failed = True
+            continue
         if output is Output.json:
             screen.json_line({"event": dropped.event_id, "known": dropped.known, **dropped.arrived.to_data()})
         else:
@@ -74,10 +84,23 @@ def train(
     Example: headrace train january.csv --trainer random_forest --target late
     """
     command = [sys.executable, "-m", "trainers.job", "--file", str(file), "--trainer", trainer, "--target", target]
-    command += ["--out", str(out)]
+    command += ["--out", str(out), "--max-bytes", str(landing.max_bytes(os.environ))]
     for key, text in options.pairs("--parameter", parameter).items():
         command += ["--parameter", f"{key}={text}"]
-    raise typer.Exit(1 if subprocess.run(command, check=False).returncode else 0)
+    raise typer.Exit(1 if _run(command) else 0)
+
+
+def _run(command: Sequence[str]) -> int:
+    """The exit status of a program that this one waits for. It does not hear Ctrl-C: in the middle of its imports it
+    would answer with a traceback. It is told to end instead, which it does without leaving half a package.
+    """
+    process = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
 
 
 def models(context: typer.Context, output: options.Json = Output.text) -> None:
@@ -97,7 +120,7 @@ def predict(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="Its name.")],
     rows: Annotated[
-        str, typer.Option(envvar="HEADRACE_ROWS", help="A CSV, JSON or JSON-lines file of rows; '-': stdin.")
+        str, typer.Option(envvar="HEADRACE_ROWS", help="CSV, Parquet, JSON or JSON lines; '-': stdin.")
     ] = "-",
     output: options.Json = Output.text,
 ) -> None:
@@ -105,12 +128,15 @@ def predict(
 
     Example: headrace predict flights --rows tomorrow.csv
     """
+    from headrace import rows as of_rows  # pyarrow takes as long to import as all else
+
     here = options.place(context)
-    asked = of_predict.read_rows(rows)
-    if wanted := of_predict.inputs(here, model):
-        asked, others = of_predict.columns_only(asked, wanted)
-        if others:
-            screen.note(f"left out, no inputs of {model}: {', '.join(others)}")
+    if rows == "-" and sys.stdin.isatty():
+        screen.note("reading rows from the keyboard until Ctrl-D; --rows FILE names a file")
+    given = of_rows.read(rows)
+    asked, others = of_rows.fit(given, of_predict.inputs(here, model))
+    if others:
+        screen.note(f"left out, no inputs of {model}: {', '.join(others)}")
     answers = of_predict.predict(here, model, asked)
     if output is Output.json:
         screen.json_line(answers)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from typing import Annotated, Any
 
 import typer
 
-from headrace import config
+from headrace import config, rooms, screen
 from headrace.place import Place
 from headrace.screen import Output
 from knative.client import Cluster
@@ -34,6 +35,21 @@ def pairs(option: str, texts: list[str] | None) -> dict[str, str]:
         if "=" not in text.lstrip("="):
             raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint=option)
     return dict(text.split("=", 1) for text in texts or ())
+
+
+def values(texts: list[str] | None) -> dict[str, str]:
+    """The KEY=VALUE options `--set`. Of a key that nobody would read, and that would change nothing without a word,
+    stderr says so.
+    """
+    found = pairs("--set", texts)
+    if suspect := [key for key in found if key.startswith("HEADRACE_")]:
+        known = rooms.variables()
+        for key in suspect:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                hint = f"; is {near[0]} meant?" if near else ""
+                screen.note(f"--set {key}: nothing here reads a setting of that name{hint}")
+    return found
 
 
 def scalar(text: str) -> Any:

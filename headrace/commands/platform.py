@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -51,7 +52,7 @@ def up(
     """
     settings = config.Config.from_environment(os.environ, home or context.obj.home)
     images = {**daemon.functions_interpreter(), **options.pairs("--image", image)}
-    environ = daemon.environment(settings.home, port, images, options.pairs("--set", value))
+    environ = daemon.environment(settings.home, port, images, options.values(value))
     if not detach:
         screen.note(f"starting in {settings.home}; Ctrl-C stops it")
         os.execve(sys.executable, daemon.command(), environ)
@@ -59,7 +60,7 @@ def up(
         bar.add_task("starting", total=None)
         running = daemon.start(settings.home, environ)
     screen.say(f"Headrace answers at {running.url} (process {running.pid}, home {settings.home})")
-    screen.say(f"kubectl:  export KUBECONFIG={running.kubeconfig}")
+    screen.say(f"kubectl:  export KUBECONFIG={shlex.quote(running.kubeconfig)}")
     screen.say(f"page:     {running.url}/console")
     screen.say(f"drop:     headrace drop FILE --dataset NAME, or copy it to {settings.drop_folder}/NAME/")
 
@@ -75,8 +76,8 @@ def down(
     where = config.Config.from_environment(os.environ, home or context.obj.home).home
     with screen.progress() as bar:
         bar.add_task("stopping", total=None)
-        running = daemon.stop(where)
-    screen.say(f"stopped process {running.pid}" if running else f"no platform runs in {where}")
+        process = daemon.stop(where)
+    screen.say(f"no platform runs in {where}" if process is None else f"stopped process {process}")
 
 
 def status(context: typer.Context, output: options.Json = Output.text) -> None:
@@ -149,6 +150,7 @@ def _show(report: of_status.Report) -> None:
 
 
 def _scale(scale: of_status.Scale) -> list[object]:
-    averages = [None if v is None else f"{v:.4g}" for v in (scale.stable, scale.panic, scale.target)]
+    # Knative rounds the little that subtracting leaves below zero, to a negative zero.
+    averages = [None if v is None else f"{v + 0.0:.4g}" for v in (scale.stable, scale.panic, scale.target)]
     counts = [scale.revision, scale.traffic, scale.desired, scale.actual, scale.ready]
     return [*counts, scale.mode, *averages, scale.excess_burst_capacity, scale.reason]

@@ -15,7 +15,7 @@ def _option(name: str, variable: str, help: str, **more: Any) -> Any:
 
 
 def _time(name: str, variable: str, help: str) -> Any:
-    return _option(name, variable, help, parser=options.seconds, metavar="DURATION")
+    return _option(name, variable, help, parser=options.seconds, metavar="DURATION", show_default=False)
 
 
 # ---------------------------------------------------------------- traffic
@@ -70,7 +70,7 @@ Shape = Annotated[
 PeakRps = Annotated[
     float, _option("--peak-rps", "HEADRACE_TUNE_PEAK_RPS", "The shape's highest rate, in requests a second.")
 ]
-Length = Annotated[float, _time("--length", "HEADRACE_TUNE_LENGTH", "How long the shape lasts.")]
+Length = Annotated[float, _time("--length", "HEADRACE_TUNE_LENGTH", "How long the shape lasts. [default: 1h]")]
 
 # ---------------------------------------------------------------- what is set now, and where
 Manifest = Annotated[

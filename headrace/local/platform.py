@@ -7,7 +7,7 @@
                      └─ /console, /metrics              a page, figures
 
 The same manifests as in a cluster are applied through the same API as kubectl's; only the ConfigMap `headrace` is given
-the laptop's values. Started by `headrace up`, which waits for `platform.json` in the home.
+the laptop's values. `python -m headrace.local`; started by `headrace up`, which waits for `platform.json` in the home.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,7 +37,7 @@ from aiohttp import web
 from eventing.errors import HeadraceError, Misconfigured
 from headrace import config
 from headrace import manifests as of_rooms
-from headrace.local import platform_state
+from headrace.local import disk, platform_state
 from headrace.local.addresses import Addresses
 from headrace.local.api.api import KubernetesAPI
 from headrace.local.console.console import Console
@@ -154,7 +155,6 @@ class Platform:
         await runner.setup()
         parts: tuple[Part, ...] = (
             *((self.request_journal,) if self.request_journal else ()),
-            self.api,
             self.processes,
             self.reconciler,
             self.gateway,
@@ -165,12 +165,17 @@ class Platform:
             self.console,
         )
         door: asyncio.Server | None = None
+        started: list[Part] = []
         try:
+            await self.api.start()
+            started.append(self.api)
+            # Before any pod starts again: what the last run's ConfigMap says is of other settings, or of another home.
+            await self._apply_manifests()
             for part in parts:
                 await part.start()
+                started.append(part)
             loop = asyncio.get_running_loop()
             door = await loop.create_server(lambda: Doorway(server, self.streams.protocol), sock=self._listener)
-            await self._apply_manifests()
             platform_state.Running(os.getpid(), self.url, str(self.kubeconfig)).write(self.settings.home)
             log.info("ready at %s", self.url)
             gc.freeze()  # what lives as long as the platform need not be looked at by each collection
@@ -180,7 +185,7 @@ class Platform:
             log.info("stopping")
             if door is not None:
                 door.close()
-            for part in reversed(parts):
+            for part in reversed(started):  # what never started cannot stop
                 with contextlib.suppress(asyncio.CancelledError):
                     await part.stop()
             await runner.cleanup()
@@ -224,6 +229,19 @@ class Platform:
         _write_private(own, yaml.safe_dump(self.api.kubeconfig(self.url, self.token, namespace)))
         return {"KUBECONFIG": str(own)}
 
+    @contextlib.asynccontextmanager
+    async def _api_alone(self) -> AsyncIterator[str]:
+        """The Kubernetes API at an address of its own, while nothing else answers yet."""
+        runner = web.ServerRunner(web.Server(self.api.handle), handle_signals=False, access_log=None)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            host, port = runner.addresses[0]
+            yield f"http://{host}:{port}"
+        finally:
+            await runner.cleanup()
+
     async def _newest_events(self, count: int) -> list[dict[str, Any]]:
         return await self.broker.newest(config.NAMESPACE, config.BROKER, count)
 
@@ -242,15 +260,17 @@ class Platform:
             **self.settings.values,
         }
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/apply-patch+yaml"}
-        async with aiohttp.ClientSession(headers=headers) as session:
+        async with self._api_alone() as api, aiohttp.ClientSession(headers=headers) as session:
             for manifest in manifests(values):
                 path = self.api.path_of(manifest)
-                url = f"{self.url}{path}?fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict"
+                url = f"{api}{path}?fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict"
                 async with session.patch(url, data=json.dumps(manifest)) as answer:
                     if answer.status >= 300:
+                        said = await answer.text()
+                        with contextlib.suppress(ValueError, KeyError, TypeError):
+                            said = str(json.loads(said)["message"])
                         raise HeadraceError(
-                            f"manifest {manifest['kind']} {manifest['metadata']['name']} was refused: "
-                            f"{(await answer.json()).get('message')}"
+                            f"manifest {manifest['kind']} {manifest['metadata']['name']} was refused: {said}"
                         )
 
 
@@ -314,8 +334,9 @@ def main() -> int:
     except HeadraceError as e:
         log.error("%s", e)
         return 1
+    except (OSError, sqlite3.Error) as e:
+        if not disk.is_at_fault(e):
+            raise
+        log.error("the home %s cannot be written to: %s", settings.home, e)
+        return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
 import os
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -98,6 +100,16 @@ def test_the_help_of_a_command_has_an_example_of_it(words: tuple[str, ...]) -> N
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_the_help_of_a_command_that_acts_in_a_place_says_how_another_is_named(words: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(cli.app, [*words, "--help"], prog_name="headrace").output
+    assert ("--context" in shown) is (words[0] not in ("up", "down", "train", "check", "demo"))
+
+
+def test_the_list_of_commands_cuts_no_sentence_off() -> None:
+    assert "..." not in CliRunner().invoke(cli.app, ["--help"], prog_name="headrace").output.split("Commands:")[1]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_an_option_has_a_variable_of_its_name(words: tuple[str, ...]) -> None:
     for parameter in COMMANDS[words].params:
         if parameter.param_type_name == "option" and parameter.name != "help":
@@ -148,6 +160,64 @@ def test_misuse_ends_with_2_and_says_what_was_seen(
     assert not nowhere.home.exists()
 
 
+def test_a_file_that_is_no_kubeconfig_is_misuse(typed: Typed, nowhere: Platform, tmp_path: Path) -> None:
+    for text in ("just words", "- a\n- list\n", "contexts: [flights]\n", "{"):
+        (tmp_path / "kubeconfig").write_text(text, encoding="utf-8")
+        done = typed(nowhere, "--kubeconfig", str(tmp_path / "kubeconfig"), "status")
+        assert (done.status, done.out) == (2, ""), text
+        assert "expected a kubeconfig" in done.err
+        assert "Traceback" not in done.err
+
+
+def test_it_tells_its_version(typed: Typed, nowhere: Platform) -> None:
+    assert typed(nowhere, "--version").out == f"headrace {importlib.metadata.version('headrace')}\n"
+
+
+# ---------------------------------------------------------------- train, without a platform
+
+
+def test_a_training_here_and_now_that_fails_says_why_to_a_person_too(nowhere: Platform, tmp_path: Path) -> None:
+    file = flights_csv(tmp_path / "january.csv", rows=40)
+    with file.open("a", encoding="utf-8") as more:
+        more.write("far,12,AA,0\n")
+    done = nowhere.call("train", str(file), "--trainer", "random_forest", "--target", "late")
+    assert (done.returncode, json.loads(done.stdout)["broken_rows"]) == (1, 1)
+    assert "line 42: 'far' is not a number" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "named"),
+    [
+        (["--out", "{file}/below"], {}, "below cannot be written to: Not a directory"),
+        (["--out", "out"], {"HEADRACE_MAX_DATASET_BYTES": "100"}, "at most 100 are taken"),
+        (["--out", "out"], {"HEADRACE_MAX_DATASET_BYTES": "many"}, "HEADRACE_MAX_DATASET_BYTES is 'many'"),
+    ],
+)
+def test_a_training_here_and_now_says_what_keeps_it_from_beginning(
+    nowhere: Platform, tmp_path: Path, words: list[str], environ: dict[str, str], named: str
+) -> None:
+    file = flights_csv(tmp_path / "january.csv", rows=400)
+    filled = [word.format(file=file) for word in words]
+    command = [
+        sys.executable,
+        "-m",
+        "headrace.cli",
+        "train",
+        str(file),
+        "--trainer",
+        "random_forest",
+        "--target",
+        "late",
+    ]
+    done = subprocess.run(
+        [*command, "--parameter", "n_estimators=5", *filled],
+        env=nowhere.environ | environ, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == (2 if "many" in named else 1)
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # ---------------------------------------------------------------- no platform
 
 
@@ -163,6 +233,15 @@ def test_stopping_what_does_not_run_is_no_failure(typed: Typed, nowhere: Platfor
     done = typed(nowhere, "down")
     assert done.status == 0
     assert "no platform runs" in done.out
+
+
+def test_a_setting_that_nothing_reads_is_told_with_the_one_that_is_meant(nowhere: Platform) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # it shall not start
+        port = str(taken.getsockname()[1])
+        words = ("--set", "HEADRACE_CANARY=5", "--set", "HEADRACE_CANARY_S=5", "--set", "AWS_REGION=x")
+        done = nowhere.call("up", "--detach", "--port", port, *words)
+    (said,) = (line for line in done.stderr.splitlines() if "--set" in line)
+    assert said == "--set HEADRACE_CANARY: nothing here reads a setting of that name; is HEADRACE_CANARY_S meant?"
 
 
 def test_a_port_that_is_taken_is_said_so_without_a_log_line_around_it(nowhere: Platform) -> None:
@@ -284,6 +363,41 @@ def test_an_event_that_breaks_the_contract_never_leaves(served: Platform) -> Non
     assert (done.returncode, done.stdout) == (1, "")
     assert "data.inputs is missing" in done.stderr
     assert "broken" not in served.run("events", "-o", "json")
+
+
+def test_a_file_that_is_refused_keeps_no_other_from_being_dropped(
+    typed: Typed, served: Platform, tmp_path: Path
+) -> None:
+    empty, good = tmp_path / "empty.csv", flights_csv(tmp_path / "march.csv", rows=33)
+    empty.touch()
+    done = typed(served, "drop", str(empty), str(good), "--dataset", "flights", "--parameter", "seed=3", "-o", "json")
+    assert done.status == 1
+    assert "empty.csv is empty" in done.err
+    assert json.loads(done.out)["name"] == "march.csv"
+
+
+def test_a_file_that_was_learned_from_can_be_asked_about_as_it_is(
+    typed: Typed, served: Platform, tmp_path: Path
+) -> None:
+    file = flights_csv(tmp_path / "january.csv", rows=50)
+    text = file.read_text(encoding="utf-8").replace(",", ";")
+    file.write_text(re.sub(r"\n\d+;", "\n?;", text, count=1), encoding="utf-8")
+    done = typed(served, "predict", "flights", "--rows", str(file), "-o", "json")
+    assert (done.status, len(json.loads(done.out))) == (0, 50), done.err
+    assert done.err == "left out, no inputs of flights: late\n"
+
+
+def test_a_row_that_does_not_fit_is_counted_from_the_first_one_asked(typed: Typed, served: Platform) -> None:
+    rows = [{"distance": 1400, "hour": 17, "carrier": "B6"}] * 1000
+    done = typed(served, "predict", "flights", input=json.dumps([*rows, {"distance": 1400, "hour": 17}]))
+    assert done.status == 1
+    assert "its row 0 is row 1001 of what was asked" in done.err
+
+
+def test_the_source_of_files_has_a_log_like_all_else_that_status_shows(typed: Typed, served: Platform) -> None:
+    done = typed(served, "logs", "folder")
+    assert done.status == 0
+    assert f"watching {served.home / 'drop'}" in done.out
 
 
 def test_a_parameter_without_a_value_is_misuse(typed: Typed, served: Platform, tmp_path: Path) -> None:

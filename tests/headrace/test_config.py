@@ -20,6 +20,12 @@ def test_a_home_that_is_a_file_is_refused_with_its_key(tmp_path: Path) -> None:
         config.Config.from_environment({"HEADRACE_HOME": str(file)})
 
 
+def test_a_home_that_may_not_even_be_looked_at_is_refused_with_its_key(tmp_path: Path) -> None:
+    for home in (tmp_path / ("x" * 300), Path("~nobody-by-this-name/home")):
+        with pytest.raises(Misconfigured, match=r"HEADRACE_HOME.*looked at"):
+            config.Config.from_environment({"HEADRACE_HOME": str(home)})
+
+
 def test_a_kubeconfig_that_is_not_there_is_refused_with_its_key(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="HEADRACE_KUBECONFIG"):
         config.Config.from_environment({"HEADRACE_KUBECONFIG": str(tmp_path / "absent")})

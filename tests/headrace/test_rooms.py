@@ -5,10 +5,17 @@ from pathlib import Path
 import pytest
 
 from headrace import rooms
+from tests.processes import asked, known_settings
 
 
 def test_our_own_rooms_pass() -> None:
     rooms.verify()
+
+
+def test_the_variables_of_the_house_are_those_that_its_processes_read() -> None:
+    read = {key for settings in known_settings().values() for key in asked(settings) if key.startswith("HEADRACE_")}
+    assert read <= rooms.variables()
+    assert "HEADRACE_CANARY" not in rooms.variables()
 
 
 def test_a_room_taken_from_elsewhere_is_named_with_both_places(tmp_path: Path) -> None:

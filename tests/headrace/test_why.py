@@ -51,6 +51,15 @@ def test_a_digest_a_job_a_version_and_a_revision_name_the_same_chain() -> None:
         assert "q2" not in ids(asked)
 
 
+def test_a_chain_calls_a_file_as_whoever_dropped_it_calls_it() -> None:
+    arrived = entry(1, "d2", contract.DatasetArrived, uri="file:///s/cd.csv", sha256="cd" * 32, bytes=9, name="may.csv")
+    reasons = [{"what": "too few rows"}]
+    rejected = entry(2, "r2", contract.DatasetRejected, "d2", uri="file:///s/cd.csv", reasons=reasons, broken_rows=0)
+    chain = why.explain([arrived, rejected], "d2")
+    assert chain is not None
+    assert [link.says for link in chain.links][1] == "may.csv rejected: too few rows"
+
+
 def test_an_event_told_twice_is_one_link() -> None:
     again = entry(9, "d1", contract.DatasetArrived, uri="file:///s/a.csv", sha256=DIGEST, bytes=10)
     chain = why.explain([*JOURNAL, again], "d1")

@@ -16,6 +16,7 @@ import binascii
 import hmac
 import ipaddress
 import logging
+import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import orjson
 from aiohttp import web
 
+from headrace.local import disk
 from headrace.local.api import api_request, discovery, openapi, paging, table, watching
 from headrace.local.api.api_request import BadRequest, Selector, Target
 from headrace.local.api.paging import Page
@@ -118,6 +120,12 @@ class KubernetesAPI:
         except web.HTTPRequestEntityTooLarge as e:
             error = ObjectError(413, "RequestEntityTooLarge", f"the request is too large: {e.text}")
             return _json(watching.status_of(error, target), 413)
+        except sqlite3.Error as e:
+            if not disk.is_at_fault(e):
+                raise
+            log.error("%s %s: the home cannot be written to: %s", request.method, request.path, e)
+            error = ObjectError(500, "InternalError", f"the platform's home cannot be written to: {e}")
+            return _json(watching.status_of(error, target), 500)
 
     def _let_in(self, request: web.BaseRequest) -> None:
         # A page in a browser can make any name resolve to 127.0.0.1, but not send our token nor an honest Host.

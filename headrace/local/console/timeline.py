@@ -97,9 +97,7 @@ def timeline(events: Sequence[Event], whole: bool = True) -> list[Row]:
 
 
 def _line(event: Event, names: Mapping[str, str]) -> Row:
-    says = event.says
-    for stored, name in names.items():
-        says = says.replace(stored, name)
+    says = why.named(event.says, names)
     line: Row = {"key": event.id, "why": event.id, "at": event.at, "noun": event.noun, "says": says}
     if event.done is not None:
         line |= {"done": event.done, "says": f"{event.subject}: {says}"}

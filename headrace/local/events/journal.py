@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eventing.errors import Misconfigured
+from headrace.local import disk
 from headrace.local.events import journal_tables as tables
 from headrace.local.events.journal_tables import Attempt, JournalFull, Limits, Pending, Query, Taken
 
@@ -56,6 +57,8 @@ class Journal:
         try:
             self._db = await asyncio.to_thread(tables.open_for_writing, self._path)
         except sqlite3.DatabaseError as e:
+            if disk.is_at_fault(e):
+                raise
             raise Misconfigured("home", str(self._path), f"a SQLite database of events ({e})") from e
         self._read_db = await self._loop.run_in_executor(self._reader, tables.open_for_reading, self._path)
         self._thread = threading.Thread(target=self._write_all, name="journal-write", daemon=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from eventing.errors import Misconfigured
+from headrace.local import disk
 
 Row = tuple[str, str, str, bytes | None]  # kind, namespace, name, body as JSON; no body: the object is deleted
 
@@ -14,7 +15,8 @@ Row = tuple[str, str, str, bytes | None]  # kind, namespace, name, body as JSON;
 class ObjectFile:
     """The file at `path`, made when absent, and locked against other processes while this is open.
 
-    Raises Misconfigured where another process holds it, or where it is something else.
+    Raises Misconfigured where another process holds it, or where it is something else; sqlite3.Error where the disk
+    does not take it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,6 +37,8 @@ class ObjectFile:
             self._db.execute("COMMIT")
         except sqlite3.DatabaseError as e:
             self._db.close()
+            if disk.is_at_fault(e):
+                raise
             held = isinstance(e, sqlite3.OperationalError)
             expected = "a file that no other process holds" if held else "a SQLite database of objects"
             raise Misconfigured("home", str(path), f"{expected} ({e})") from e

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eventing.errors import Misconfigured
 from headrace.local.platform import REQUEST_JOURNAL_MIB, Platform, Settings
+from tests.running import Platform as Running
+from tests.running import flights_csv
+from tests.waiting import until
 
 
 def settings(home: Path, **environ: str) -> Settings:
@@ -39,3 +44,26 @@ def test_at_zero_no_journal_of_requests_is_kept(tmp_path: Path, mib: str, kept: 
         assert (platform.request_journal is not None) is kept
     finally:
         platform.objects.close()
+
+
+def test_what_runs_again_reads_the_settings_of_this_start_and_of_this_home(tmp_path: Path) -> None:
+    """A home may be a copy, put back in another place; its source must not go on looking at the first one's folder."""
+    first, second = Running(tmp_path / "first"), Running(tmp_path / "second")
+    first.run("up", "--detach", "--port", "0", "--set", "HEADRACE_TRAINER=neural_net")
+    first.run("down")
+    first.home.rename(second.home)
+    second.run("up", "--detach", "--port", "0", "--set", "HEADRACE_TRAINER=nobody")
+    try:
+        folder = second.home / "drop" / "flights"
+        folder.mkdir()
+        flights_csv(folder / "january.csv", rows=40)
+        arrived = until("an arrival", lambda: events(second, "dataset.arrived"), 20, 0.5)
+        assert arrived[0]["data"]["trainer"] == "nobody"
+        assert arrived[0]["data"]["uri"].startswith((second.home / "store").as_uri())
+        assert not first.home.exists()
+    finally:
+        second.run("down")
+
+
+def events(platform: Running, type: str) -> list[Any]:
+    return [json.loads(line)["event"] for line in platform.run("events", "--type", type, "-o", "json").splitlines()]
