@@ -17,6 +17,7 @@ import importlib.util
 import logging
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ BACKLOG = 1024  # connections that the kernel holds for us
 # shut the others out, probes among them.
 CONNECTIONS = 10_000
 IDLE_THREAD_S = 30  # after which a thread that handles nothing ends
+REST_SHARE = 16  # one thread of so many may wait for the rest of a refused request
 REST_BYTES = 64 * 1024  # of a refused request: less work to read than a new connection is
 EXTENSION = "granian._granian"
 
@@ -55,7 +57,7 @@ class Worker:
         logging.getLogger("_granian").setLevel(logging.WARNING)  # it tells of each start and stop
         self._signal = granian.WorkerSignal()
         self._loop = _NoLoop()
-        self._callback = granian.CallbackScheduler(self._loop, _handler(app, direct), None, None, None)
+        self._callback = granian.CallbackScheduler(self._loop, _handler(app, direct, threads), None, None, None)
         self._worker = granian.WSGIWorker(
             1,  # worker's number
             (None, granian.SocketHolder(listener.detach(), False, BACKLOG)),  # detached: the worker closes it
@@ -124,8 +126,9 @@ class _Body:
             close()
 
 
-def _handler(app: Callable[..., Any], direct: Direct | None) -> Callable[[Any, dict[str, Any]], int]:
+def _handler(app: Callable[..., Any], direct: Direct | None, threads: int) -> Callable[[Any, dict[str, Any]], int]:
     """What the worker calls for each request. Unlike Granian's own it copies no process environment into it."""
+    readers = threading.BoundedSemaphore(max(1, threads // REST_SHARE))
     common: Mapping[str, Any] = {
         "SCRIPT_NAME": "",
         "wsgi.errors": sys.stderr,
@@ -141,14 +144,14 @@ def _handler(app: Callable[..., Any], direct: Direct | None) -> Callable[[Any, d
         if answer is not None:
             headers = [("Content-Type", answer.content_type), *answer.headers]
             if answer.status >= 400 or scope["REQUEST_METHOD"] != "POST":
-                _take_rest(scope, headers)
+                _take_rest(scope, headers, readers)
             # hyper adds Content-Length to a body that is whole.
             proto.response_bytes(answer.status, headers, answer.body)
             return answer.status
         started = _Started()
         body = app({**common, **scope}, started)
         if started.status >= 400 or scope["REQUEST_METHOD"] != "POST":
-            _take_rest(scope, started.headers)
+            _take_rest(scope, started.headers, readers)
         if isinstance(body, list):
             proto.response_bytes(started.status, started.headers, b"".join(body))
         else:
@@ -158,17 +161,22 @@ def _handler(app: Callable[..., Any], direct: Direct | None) -> Callable[[Any, d
     return handle
 
 
-def _take_rest(scope: Mapping[str, Any], headers: list[tuple[str, str]]) -> None:
+def _take_rest(scope: Mapping[str, Any], headers: list[tuple[str, str]], readers: threading.BoundedSemaphore) -> None:
     """See to a body that nobody read, as of a refusal or a GET: what is small is read, else the close is told.
 
     hyper closes a connection whose request was not read to its end, and a client that was not told sends its next
-    request into it.
+    request into it. readers: who may wait for such a body, which may never come: the other threads close, so that
+    clients who send slowly are not all that the process does.
     """
     length = scope.get("CONTENT_LENGTH", "0")
-    if "HTTP_TRANSFER_ENCODING" not in scope and length.isdecimal() and int(length) <= REST_BYTES:
-        if length == "0":
-            return
-        scope["wsgi.input"].read(REST_BYTES)
+    small = "HTTP_TRANSFER_ENCODING" not in scope and length.isdecimal() and int(length) <= REST_BYTES
+    if small and length == "0":
+        return
+    if small and readers.acquire(blocking=False):
+        try:
+            scope["wsgi.input"].read(REST_BYTES)
+        finally:
+            readers.release()
     else:
         headers.append(("Connection", "close"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -129,6 +130,31 @@ def test_large_and_chunked_bodies_meet_the_limit() -> None:
         connection.request("POST", "/", iter([b"x" * 600] * 4), headers, encode_chunked=True)
         assert connection.getresponse().status == 413
         connection.close()
+
+
+def _half_sent(url: str, head: str, length: int, body: bytes) -> socket.socket:
+    """A connection on which a request of `length` bytes has begun, with `body` as its beginning."""
+    at = urllib.parse.urlsplit(url)
+    connection = socket.create_connection((at.hostname, at.port), 30)
+    connection.sendall(f"{head}\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode() + body)
+    return connection
+
+
+def test_an_event_that_was_cut_on_its_way_is_not_handled() -> None:
+    """Text that is cut is text: nothing but its length says so."""
+    attributes = "ce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: echo"
+    head = f"POST / HTTP/1.1\r\n{attributes}\r\nContent-Type: text/plain"
+    with serving.process(ECHO) as (_, url), _half_sent(url, head, 20, b"the first half") as connection:
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
+def test_clients_who_never_send_what_they_told_do_not_hold_every_thread() -> None:
+    with serving.process(ECHO) as (_, url), ExitStack() as kept:
+        for _ in range(8):  # of four threads, all would wait for the rest
+            kept.enter_context(_half_sent(url, "POST /nowhere HTTP/1.1", 100, b"x"))
+        assert serving.ask(url, "echo", id="1")[0] == 200
 
 
 def test_requests_are_handled_at_once_up_to_the_threads() -> None:
