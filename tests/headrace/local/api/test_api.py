@@ -177,7 +177,16 @@ def test_every_fault_of_an_object_is_named_at_once(client: Client) -> None:
     ("change", "said"),
     [
         ({"traffic": [{"latestRevision": True, "percent": 80}]}, "Traffic targets sum to 80, want 100: spec.traffic"),
-        ({"traffic": [{"percent": 100}]}, "expected exactly one, got neither: spec.traffic[0].latestRevision"),
+        (
+            {"traffic": [{"percent": 100, "latestRevision": False}]},
+            "may not set revisionName '' when latestRevision is false: spec.traffic[0].latestRevision",
+        ),
+        (
+            {"traffic": [{"percent": 100, "configurationName": "hello"}]},
+            "must not set the field(s): spec.traffic[0].configurationName",
+        ),
+        ({"traffic": [{"percent": 100, "url": "http://x"}]}, "must not set the field(s): spec.traffic[0].url"),
+        ({"traffic": [{"percent": 100, "tag": "a" * 64}]}, "spec.traffic[0].tag"),
         ({"template": {"spec": {}}}, "missing field(s): spec.template.spec.containers"),
         (
             {"template": {"spec": {"timeoutSeconds": 601, "containers": [{"image": "x"}]}}},
@@ -193,6 +202,10 @@ def test_what_knatives_webhook_refuses_is_refused(client: Client, change: dict[s
     status, answer = client("POST", SERVICES, service(**change))
     assert status == 400
     assert said in answer["message"]
+
+
+def test_traffic_that_names_no_revision_is_the_latest_ones(client: Client) -> None:
+    assert client("POST", SERVICES, service(traffic=[{"percent": 100}, {"tag": "now"}]))[0] == 201
 
 
 def test_a_service_name_must_be_a_dns_label(client: Client) -> None:

@@ -303,28 +303,62 @@ def test_a_full_queue_answers_503_with_the_reason_at_once(tmp_path: Path) -> Non
     asyncio.run(promise())
 
 
-def test_no_answer_within_timeout_seconds_is_504_and_a_slow_stream_is_not(tmp_path: Path) -> None:
-    async def slow(request: web.BaseRequest) -> web.StreamResponse:
-        if request.path == "/stream":
-            out = web.StreamResponse()
-            await out.prepare(request)
-            await out.write(b"begun ")
-            await asyncio.sleep(1.5)
-            await out.write(b"ended")
-            return out
+async def _slow(request: web.BaseRequest) -> web.StreamResponse:
+    """Never answers, but for /stream?N: that begins at once, and has a part each tenth of a second, N of them."""
+    if request.path != "/stream":
         await asyncio.sleep(30)
-        return web.Response()
+    out = web.StreamResponse()
+    await out.prepare(request)
+    for part in range(int(request.query_string or 0)):
+        await out.write(f"{part} ".encode())
+        await asyncio.sleep(0.1)
+    if request.query_string == "1":
+        await asyncio.sleep(30)
+    return out
 
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"timeoutSeconds": 1}, "1 s (timeoutSeconds)"),
+        ({"timeoutSeconds": 30, "responseStartTimeoutSeconds": 1}, "1 s (responseStartTimeoutSeconds)"),
+        ({"timeoutSeconds": 30, "idleTimeoutSeconds": 1}, "1 s (idleTimeoutSeconds)"),
+        ({"timeoutSeconds": 1, "responseStartTimeoutSeconds": 2, "idleTimeoutSeconds": 0}, "1 s (timeoutSeconds)"),
+    ],
+    ids=["whole", "start", "idle", "the shortest"],
+)
+def test_no_answer_within_the_timeouts_of_the_revision_is_504(tmp_path: Path, spec: dict[str, int], said: str) -> None:
     async def promise() -> None:
-        async with place(tmp_path) as at, pod(slow) as endpoint:
-            at.flights(timeoutSeconds=1)
+        async with place(tmp_path) as at, pod(_slow) as endpoint:
+            at.flights(**spec)
             at.fleet.set("flights-1", endpoint)
-            (status, text), streamed = await asyncio.gather(at.get(), at.get("/svc/headrace/flights/stream"))
+            (status, text), streamed = await asyncio.gather(at.get(), at.get("/svc/headrace/flights/stream?3"))
             assert status == 504
-            assert json.loads(text)["error"] == "revision 'flights-1': 1 s (timeoutSeconds) over, without an answer"
-            assert streamed == (200, "begun ended")
+            assert json.loads(text)["error"] == f"revision 'flights-1': {said} over, without an answer"
+            assert streamed == (200, "0 1 2 ")
             at.fleet.set("flights-1")
             assert "waiting for a ready pod" in (await at.get())[1]
+
+    asyncio.run(promise())
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [({"timeoutSeconds": 1}, 100), ({"idleTimeoutSeconds": 1}, 1)],
+    ids=["longer than timeoutSeconds", "silent for idleTimeoutSeconds"],
+)
+def test_an_answer_that_has_begun_is_broken_off_by_the_timeouts_too(
+    tmp_path: Path, spec: dict[str, int], parts: int
+) -> None:
+    """As queue-proxy does: who streams for longer meets that on a laptop, not first in a cluster."""
+
+    async def promise() -> None:
+        async with place(tmp_path) as at, pod(_slow) as endpoint:
+            at.flights(**spec)
+            at.fleet.set("flights-1", endpoint)
+            with pytest.raises(aiohttp.ClientError):
+                await at.get(f"/svc/headrace/flights/stream?{parts}")
+            await until(lambda: at.gateway.in_flight(NAMESPACE, "flights-1") == 0)
 
     asyncio.run(promise())
 
