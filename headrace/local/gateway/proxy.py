@@ -20,6 +20,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from eventing.errors import HeadraceError
+from headrace.local.http1 import HEADER_BYTES
 
 if TYPE_CHECKING:
     from headrace.local.pods.process import Endpoint
@@ -89,6 +90,8 @@ class Proxy:
             auto_decompress=False,
             skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE),
             trust_env=False,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
         )
 
     async def stop(self) -> None:

@@ -11,6 +11,7 @@ import prometheus_client
 import pytest
 from aiohttp import web
 
+from headrace.local import http1
 from headrace.local.gateway import revision_queue
 from headrace.local.pods.process import Endpoint
 from tests.headrace.local.gateway.fleet import NAMESPACE, Fleet, place, pod, saying, until
@@ -359,6 +360,64 @@ def test_an_answer_that_has_begun_is_broken_off_by_the_timeouts_too(
             with pytest.raises(aiohttp.ClientError):
                 await at.get(f"/svc/headrace/flights/stream?{parts}")
             await until(lambda: at.gateway.in_flight(NAMESPACE, "flights-1") == 0)
+
+    asyncio.run(promise())
+
+
+async def _said(url: str, request: bytes) -> bytes:
+    """The first bytes that the front says to these."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(request)
+        return await asyncio.wait_for(reader.read(65536), 20)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "expectation", "said"),
+    [
+        ("1.1", "100-continue", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        ("1.1", "100-Continue", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        ("1.1", "a-miracle", b"HTTP/1.1 417 "),
+    ],
+)
+def test_a_client_that_waits_before_its_body_is_told_to_go_on(
+    tmp_path: Path, version: str, expectation: str, said: bytes
+) -> None:
+    head = (
+        f"POST /svc/headrace/flights/ HTTP/{version}\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\nExpect: {expectation}"
+    )
+
+    async def promise() -> None:
+        async with place(tmp_path) as at, pod(saying("hello")) as endpoint:
+            at.flights()
+            at.fleet.set("flights-1", endpoint)
+            assert (await _said(at.url, f"{head}\r\n\r\n".encode())).startswith(said)
+            whole = await _said(at.url, f"{head}\r\n\r\n".encode() + b"12345")
+            assert whole.startswith(said)
+
+    asyncio.run(promise())
+
+
+def test_headers_and_queries_of_many_kilobytes_pass_both_ways(tmp_path: Path) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        long = request.headers["Token"] + request.query_string
+        return web.Response(text=str(len(long)), headers={"Token": request.headers["Token"]})
+
+    async def promise() -> None:
+        pods = web.ServerRunner(http1.server(answer))
+        await pods.setup()
+        await web.TCPSite(pods, "127.0.0.1", 0).start()
+        async with place(tmp_path) as at:
+            at.flights()
+            at.fleet.set("flights-1", Endpoint("pod-1", pods.addresses[0][1]))
+            url = f"{at.url}/svc/headrace/flights/?{'q' * 30_000}"
+            async with at.client.get(url, headers={"Token": "t" * 30_000}, max_field_size=2**16) as told:
+                assert (told.status, await told.text()) == (200, "60000")
+                assert told.headers["Token"] == "t" * 30_000
+        await pods.cleanup()
 
     asyncio.run(promise())
 
