@@ -101,6 +101,9 @@ def _policies(new: Object) -> Iterator[Fault]:
 def _job(spec: Object, path: str) -> Iterator[Fault]:
     pod, at = spec["template"]["spec"], f"{path}.template.spec"
     yield from _containers(pod, at)
+    if spec.get("completionMode") == "Indexed" and "completions" not in spec and "parallelism" in spec:
+        message = "Required value: when completion mode is Indexed"
+        yield Fault(f"{path}.completions", message, "FieldValueRequired")
     restart = pod.get("restartPolicy")
     if restart not in ("OnFailure", "Never"):
         message = f'Unsupported value: "{restart}"' if restart else "Required value"

@@ -93,7 +93,12 @@ def command_of(
     """
     container = container_of(pod)
     interpreter = images.interpreter(container.get("image", ""))
-    environment = {**_clean(interpreter, folder), "HOSTNAME": pod["metadata"]["name"], **base, **injected}
+    environment = {
+        **_clean(interpreter, folder),
+        "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"],
+        **base,
+        **injected,
+    }
     environment |= _from_sources(container, pod, lookup)
     for variable in container.get("env") or []:
         value = _value(variable, pod, lookup, environment)
