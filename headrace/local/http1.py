@@ -14,6 +14,8 @@ from aiohttp import hdrs, web
 
 HEADER_BYTES = 64 * 1024  # of a request line and of each field: about what Envoy takes, for tokens, cookies and queries
 
+CLIENT_GONE = 499  # nginx's code for a client that left; nobody is there to read it
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -30,6 +32,10 @@ def server(answer: Handler) -> web.Server:
             # It waits before it sends its body: curl for a second, others for as long as they live.
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # nothing of the answer itself is out
-        return await answer(request)
+        try:
+            return await answer(request)
+        except ConnectionResetError:
+            # It has gone, within its body for example: no fault of ours, which aiohttp would log as one.
+            return web.Response(status=CLIENT_GONE)
 
     return web.Server(handle, max_line_size=HEADER_BYTES, max_field_size=HEADER_BYTES)

@@ -17,13 +17,13 @@ from headrace.local.gateway.request_journal import RequestJournal
 from headrace.local.gateway.request_metrics import RequestMetrics, RevisionRequests
 from headrace.local.gateway.revision_queue import NO_TRAFFIC, RevisionQueue, Traffic, Unavailable
 from headrace.local.gateway.traffic_table import ready_condition, why_not_ready
+from headrace.local.http1 import CLIENT_GONE
 from headrace.local.objects.objects import ADDED, DELETED, Change, Object, Objects
 
 if TYPE_CHECKING:
     from headrace.local.pods.process import Endpoint
 
 TIMEOUT_S = 300  # Knative's default for timeoutSeconds: from the request's arrival to the end of its answer
-CLIENT_GONE = 499  # nginx's code for a client that left; nobody reads it but the metrics
 REVISION_LABEL = "serving.knative.dev/revision"
 H2C = "h2c"  # the name of the port of a container that speaks HTTP/2 without TLS
 

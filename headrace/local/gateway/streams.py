@@ -27,7 +27,8 @@ from headrace.local.gateway.answered import Answered
 from headrace.local.gateway.gateway import DRAIN_S, MAX_TRIES, REFUSED_S, Gateway
 from headrace.local.gateway.proxy import HOP_BY_HOP
 from headrace.local.gateway.revision_queue import Unavailable
-from headrace.local.gateway.revisions import CLIENT_GONE, Counted, Refusal, Revision
+from headrace.local.gateway.revisions import Counted, Refusal, Revision
+from headrace.local.http1 import CLIENT_GONE
 from headrace.local.http2.client import Pool
 from headrace.local.http2.connection import Connection, Fields, Part, Stream, StreamLost
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 
 import aiohttp
@@ -399,6 +400,24 @@ def test_a_client_that_waits_before_its_body_is_told_to_go_on(
             assert whole.startswith(said)
 
     asyncio.run(promise())
+
+
+def test_a_client_that_leaves_within_its_body_is_no_error_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def promise() -> None:
+        async with place(tmp_path) as at, pod(saying("hello")) as endpoint:
+            at.flights()
+            at.fleet.set("flights-1", endpoint)
+            host, _, port = at.url.removeprefix("http://").partition(":")
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"POST /svc/headrace/flights/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\n12")
+            await until(lambda: at.gateway.in_flight(NAMESPACE, "flights-1") == 1)
+            writer.close()
+            await until(lambda: at.gateway.in_flight(NAMESPACE, "flights-1") == 0)
+
+    asyncio.run(promise())
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_headers_and_queries_of_many_kilobytes_pass_both_ways(tmp_path: Path) -> None:
