@@ -7,7 +7,7 @@ pod_failure_policy.go, backoff_utils.go); conditions, reasons and messages are t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from headrace.local.controllers.controller import condition, seconds_since
@@ -79,6 +79,8 @@ def decide(job: Object, pods: Sequence[Object], now: datetime, backoff_s: float 
     figures = Figures(len(active) - terminating, terminating, ready, succeeded, failed)
     over = _over(status)
     if over is not None:
+        # What its Pods came to is known; they may be deleted now.
+        figures = replace(figures, succeeded=status.get("succeeded", succeeded), failed=status.get("failed", failed))
         return _after(over, spec, status, running, figures, now)
     if spec.get("suspend"):
         return Decision(suspended=True, stop=running, figures=figures, completed=completed)

@@ -287,7 +287,10 @@ def test_a_json_patch_applies_whole_or_not_at_all(client: Client) -> None:
         {"op": "replace", "path": "/data/a", "value": "2"},
         {"op": "test", "path": "/data/a", "value": "1"},
     ]
-    assert client("PATCH", f"{MAPS}/c", both, Content_Type="application/json-patch+json")[0] == 422
+    status, refused = client("PATCH", f"{MAPS}/c", both, Content_Type="application/json-patch+json")
+    assert status == 422
+    assert "operation 1 of the JSON patch does not apply" in refused["message"]
+    assert "details" not in refused  # with them kubectl would not print the message
     assert client("PATCH", f"{MAPS}/c", [1], Content_Type="application/json-patch+json")[0] == 400
     assert client("GET", f"{MAPS}/c")[1]["data"] == {"a": "1"}
     assert client("PATCH", f"{MAPS}/c", both[:1], Content_Type="application/json-patch+json")[1]["data"] == {"a": "2"}

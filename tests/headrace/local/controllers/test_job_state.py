@@ -165,3 +165,11 @@ def test_restarts_in_place_are_held_against_the_limit_and_are_no_failed_pods(
     pod["status"]["containerStatuses"][0]["restartCount"] = restarts
     decision = decide(job, [pod], 0)
     assert (decision.outcome.reason, decision.figures.failed) == (reason, 0)
+
+
+def test_what_came_of_a_finished_job_stays_when_its_pods_are_gone() -> None:
+    job = a_job()
+    job["status"] |= {"succeeded": 1, "failed": 2}
+    job["status"]["conditions"] = [{"type": "Complete", "status": "True", "lastTransitionTime": timestamp(START)}]
+    figures = decide(job, [], 0).figures
+    assert (figures.succeeded, figures.failed, figures.active) == (1, 2, 0)
