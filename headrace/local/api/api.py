@@ -16,6 +16,7 @@ import binascii
 import hmac
 import ipaddress
 import logging
+import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,6 +119,12 @@ class KubernetesAPI:
         except web.HTTPRequestEntityTooLarge as e:
             error = ObjectError(413, "RequestEntityTooLarge", f"the request is too large: {e.text}")
             return _json(watching.status_of(error, target), 413)
+        except (OSError, sqlite3.Error) as e:
+            if isinstance(e, ConnectionResetError):
+                raise  # the client has gone
+            log.exception("%s %s could not be done", request.method, request.path)
+            error = ObjectError(500, "InternalError", f"Internal error occurred: {e}; nothing was kept")
+            return _json(watching.status_of(error, target), 500)
 
     def _let_in(self, request: web.BaseRequest) -> None:
         # A page in a browser can make any name resolve to 127.0.0.1, but not send our token nor an honest Host.

@@ -296,6 +296,20 @@ def test_a_json_patch_applies_whole_or_not_at_all(client: Client) -> None:
     assert client("PATCH", f"{MAPS}/c", both[:1], Content_Type="application/json-patch+json")[1]["data"] == {"a": "2"}
 
 
+def test_what_a_full_disk_does_not_keep_is_refused_with_that_reason(client: Client) -> None:
+    client("POST", MAPS, config_map(a="1"))
+    # As small as it is already: what SQLite says of a full disk.
+    client.server.run(lambda: client.server.objects._file._db.execute("PRAGMA max_page_count=1"))
+    status, answer = client(
+        "PATCH", f"{MAPS}/c", {"data": {"a": "x" * 100_000}}, Content_Type="application/merge-patch+json"
+    )
+    assert (status, answer["kind"], answer["reason"]) == (500, "Status", "InternalError")
+    assert "database or disk is full" in answer["message"]
+    client.server.run(lambda: client.server.objects._file._db.execute("PRAGMA max_page_count=1000000"))
+    assert client("GET", f"{MAPS}/c")[1]["data"] == {"a": "1"}
+    assert client("PATCH", f"{MAPS}/c", {"data": {"a": "2"}}, Content_Type="application/merge-patch+json")[0] == 200
+
+
 def test_a_strategic_patch_merges_the_conditions_of_a_status(client: Client) -> None:
     client("POST", JOBS, job())
     strategic = "application/strategic-merge-patch+json"
