@@ -27,14 +27,24 @@ V1, V2 = "/v1/models/flights:predict", "/v2/models/flights/infer"
 Shape = list[str | int | None] | None
 
 
-def graph(inputs: dict[str, Shape], nodes: dict[str, tuple[str, list[str], dict[str, Any]]], *ints: str) -> bytes:
-    """ONNX of float inputs; every node's output is one of the graph's. ints: outputs that are int64."""
+def graph(
+    inputs: dict[str, Shape],
+    nodes: dict[str, tuple[str, list[str], dict[str, Any]]],
+    *ints: str,
+    shapes: dict[str, Shape] | None = None,
+) -> bytes:
+    """ONNX of float inputs; every node's output is one of the graph's. ints: outputs that are int64; shapes: of outputs
+    that tell theirs.
+    """
     floats, whole = TensorProto.FLOAT, TensorProto.INT64
     made_of = helper.make_graph(
         [helper.make_node(op, of, [name], **more) for name, (op, of, more) in nodes.items()],
         "other",
         [helper.make_tensor_value_info(name, floats, shape) for name, shape in inputs.items()],
-        [helper.make_tensor_value_info(name, whole if name in ints else floats, None) for name in nodes],
+        [
+            helper.make_tensor_value_info(name, whole if name in ints else floats, (shapes or {}).get(name))
+            for name in nodes
+        ],
     )
     model: ModelProto = helper.make_model(made_of, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     return bytes(model.SerializeToString())
@@ -42,7 +52,12 @@ def graph(inputs: dict[str, Shape], nodes: dict[str, tuple[str, list[str], dict[
 
 SUM = graph({"x": ["n", 2]}, {"y": ("ReduceSum", ["x"], {"keepdims": 0})})
 TWICE = graph({"x": []}, {"y": ("Add", ["x", "x"], {})})
-MIXED = graph({"x": ["n", 2]}, {"size": ("Shape", ["x"], {}), "y": ("Add", ["x", "x"], {})}, "size")
+MIXED = graph(
+    {"x": ["n", 2]},
+    {"size": ("Shape", ["x"], {}), "y": ("Add", ["x", "x"], {})},
+    "size",
+    shapes={"size": [2], "y": ["n", 2]},
+)
 SIDE = graph({"x": ["n", 2], "weights": [2, 3]}, {"y": ("MatMul", ["x", "weights"], {})})
 BATCHES = graph({"one": ["a", 1], "other": ["b", 1], "like": ["b", 1]}, {
     "y": ("Transpose", ["one"], {}), "z": ("Add", ["y", "other"], {}), "w": ("Add", ["z", "like"], {}),
@@ -204,6 +219,32 @@ def test_a_sample_of_any_shape_proves_its_package(
     wrong = {**outputs, "y": (np.asarray(outputs["y"]) + 1).tolist()}
     with pytest.raises(Rejected, match="self-test: request 0 gives y"):
         Model.load(package_of(content, tmp_path / "wrong", (inputs, wrong))).self_test()
+
+
+@pytest.mark.parametrize(
+    ("content", "requests"),
+    [
+        (TOKENS, [({"x": [1, 2]}, {"y": 3}), ({"x": [[1, 2, 3]]}, {"y": 6})]),
+        (TWICE, [({"x": 2}, {"y": 4})]),
+        (SIDE, [({"x": [1, 2], "weights": [[1, 2, 3], [4, 5, 6]]}, {"y": [9, 12, 15]})]),
+        (graph({"x": ["n", "k", 2]}, {"y": ("Add", ["x", "x"], {})}), [({"x": [[1, 2], [3, 4]]}, {"y": [2, 4, 6, 8]})]),
+        (MIXED, []),
+    ],
+    ids=["any length", "scalar", "fixed", "open and fixed", "no rows in common"],
+)
+def test_the_examples_of_its_document_work_as_they_stand(
+    content: bytes, requests: list[tuple[dict[str, Any], dict[str, Any]]], tmp_path: Path
+) -> None:
+    client, _ = predictors.serving(package_of(content, tmp_path, *requests))
+    asked = 0
+    for path, operations in client.get("/openapi.json").json["paths"].items():
+        body = operations.get("post", {}).get("requestBody", {"content": {}})
+        for content_type, media in body["content"].items():
+            for example in media["examples"].values():
+                answer = client.post(path, json=example["value"], content_type=content_type)
+                assert answer.status_code == 200, (path, example, answer.data)
+                asked += 1
+    assert asked >= 3
 
 
 def test_samples_of_different_lengths_do_not_keep_a_model_from_starting(tmp_path: Path) -> None:
