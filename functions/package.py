@@ -88,6 +88,8 @@ class Signature:
 
     def uneven(self, rows: Mapping[str, int]) -> dict[str, int]:
         """Of `rows`, sizes of the inputs' first axes by name, those that should be the same and are not."""
+        if len(set(rows.values())) < 2:
+            return {}  # as of most requests
         open_axes = frozenset(spec.name for spec in self.inputs if spec.shape[:1] == (-1,))
         for batch in self.batches or (open_axes,):
             told = {name: size for name, size in rows.items() if name in batch}
