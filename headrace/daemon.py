@@ -61,14 +61,18 @@ def command() -> list[str]:
 
 def start(home: Path, environ: Mapping[str, str]) -> platform_state.Running:
     """Start a platform in the background and return once it answers. Raises HeadraceError with its own last words."""
-    home.mkdir(parents=True, exist_ok=True)
+    log = home / "platform.log"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError as e:
+        raise HeadraceError(f"{home} cannot be a home: {e.strerror}; give another --home, where you may write") from e
     if (running := platform_state.read(home)) is not None:
         raise HeadraceError(
             f"a platform runs in {home} already, at {running.url} (process {running.pid}); use it, stop it with "
             "`headrace down`, or give another --home"
         )
-    log = home / "platform.log"
-    if log.exists() and log.stat().st_size > LOG_BYTES:
+    if log.stat().st_size > LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))  # the last one is kept, as for pods
     with log.open("ab") as out:
         begin = out.tell()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -59,7 +60,7 @@ def up(
         bar.add_task("starting", total=None)
         running = daemon.start(settings.home, environ)
     screen.say(f"Headrace answers at {running.url} (process {running.pid}, home {settings.home})")
-    screen.say(f"kubectl:  export KUBECONFIG={running.kubeconfig}")
+    screen.say(f"kubectl:  export KUBECONFIG={shlex.quote(running.kubeconfig)}")
     screen.say(f"page:     {running.url}/console")
     screen.say(f"drop:     headrace drop FILE --dataset NAME, or copy it to {settings.drop_folder}/NAME/")
 

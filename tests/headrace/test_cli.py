@@ -174,6 +174,14 @@ def test_a_port_that_is_taken_is_said_so_without_a_log_line_around_it(nowhere: P
     assert "--port" in done.stderr
 
 
+def test_a_home_that_cannot_be_made_is_said_so(typed: Typed, nowhere: Platform, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / "home"
+    done = typed(nowhere, "--home", str(home), "up", "--detach")
+    assert (done.status, done.out) == (1, "")
+    assert f"{home} cannot be a home: Not a directory; give another --home" in done.err
+
+
 # ---------------------------------------------------------------- with a platform
 
 
