@@ -197,6 +197,15 @@ def test_the_home_may_be_named_after_the_command(running: Platform, nowhere: Pla
     assert nowhere.run("url", "api", "--home", str(running.home)) == running.run("url", "api")
 
 
+@pytest.mark.parametrize("words", [("--home", "OTHER", "down"), ("down", "--home", "OTHER"), ("down", "--home=OTHER")])
+def test_an_option_wins_over_the_environment_also_of_what_stops_a_platform(
+    typed: Typed, running: Platform, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    done = typed(running, *(word.replace("OTHER", str(tmp_path / "other")) for word in words))
+    assert (done.status, done.out) == (0, f"no platform runs in {tmp_path / 'other'}\n")
+    assert running.call("status").returncode == 0
+
+
 @pytest.mark.parametrize("what", ["broker", "jobsink/random-forest", "console", "api", "promoter"])
 def test_url_prints_one_url_and_nothing_else(typed: Typed, running: Platform, what: str) -> None:
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+\S*\n", typed(running, "url", what).out)
