@@ -17,6 +17,7 @@ import importlib.util
 import logging
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Protocol
@@ -26,7 +27,10 @@ BACKLOG = 1024  # connections that the kernel holds for us
 # shut the others out, probes among them.
 CONNECTIONS = 10_000
 IDLE_THREAD_S = 30  # after which a thread that handles nothing ends
-REST_BYTES = 64 * 1024  # of a refused request: less work to read than a new connection is
+REST_SHARE = 16  # one thread of so many may wait for the rest of a refused request
+REST_WAIT_S = 0.1  # that others wait for that: what is on its way already is read sooner
+REST_BYTES = 32 * 1024 * 1024  # of a refused request: twice what a predictor takes, 10 ms of one thread
+PART_BYTES = 256 * 1024
 EXTENSION = "granian._granian"
 
 
@@ -55,7 +59,7 @@ class Worker:
         logging.getLogger("_granian").setLevel(logging.WARNING)  # it tells of each start and stop
         self._signal = granian.WorkerSignal()
         self._loop = _NoLoop()
-        self._callback = granian.CallbackScheduler(self._loop, _handler(app, direct), None, None, None)
+        self._callback = granian.CallbackScheduler(self._loop, _handler(app, direct, threads), None, None, None)
         self._worker = granian.WSGIWorker(
             1,  # worker's number
             (None, granian.SocketHolder(listener.detach(), False, BACKLOG)),  # detached: the worker closes it
@@ -124,8 +128,9 @@ class _Body:
             close()
 
 
-def _handler(app: Callable[..., Any], direct: Direct | None) -> Callable[[Any, dict[str, Any]], int]:
+def _handler(app: Callable[..., Any], direct: Direct | None, threads: int) -> Callable[[Any, dict[str, Any]], int]:
     """What the worker calls for each request. Unlike Granian's own it copies no process environment into it."""
+    readers = threading.BoundedSemaphore(max(1, threads // REST_SHARE))
     common: Mapping[str, Any] = {
         "SCRIPT_NAME": "",
         "wsgi.errors": sys.stderr,
@@ -141,14 +146,14 @@ def _handler(app: Callable[..., Any], direct: Direct | None) -> Callable[[Any, d
         if answer is not None:
             headers = [("Content-Type", answer.content_type), *answer.headers]
             if answer.status >= 400 or scope["REQUEST_METHOD"] != "POST":
-                _take_rest(scope, headers)
+                _take_rest(scope, headers, readers)
             # hyper adds Content-Length to a body that is whole.
             proto.response_bytes(answer.status, headers, answer.body)
             return answer.status
         started = _Started()
         body = app({**common, **scope}, started)
         if started.status >= 400 or scope["REQUEST_METHOD"] != "POST":
-            _take_rest(scope, started.headers)
+            _take_rest(scope, started.headers, readers)
         if isinstance(body, list):
             proto.response_bytes(started.status, started.headers, b"".join(body))
         else:
@@ -158,19 +163,33 @@ def _handler(app: Callable[..., Any], direct: Direct | None) -> Callable[[Any, d
     return handle
 
 
-def _take_rest(scope: Mapping[str, Any], headers: list[tuple[str, str]]) -> None:
-    """See to a body that nobody read, as of a refusal or a GET: what is small is read, else the close is told.
+def _take_rest(scope: Mapping[str, Any], headers: list[tuple[str, str]], readers: threading.BoundedSemaphore) -> None:
+    """See to a body that nobody read, as of a refusal or a GET: it is read to its end, else the close is told.
 
-    hyper closes a connection whose request was not read to its end, and a client that was not told sends its next
-    request into it.
+    hyper closes a connection whose request was not read to its end. A client that was not told sends its next request
+    into it; one that is still sending hears of a broken pipe, and never what it was refused for. readers: who may wait
+    for such a body, which may never come: clients who send slowly must not be all that the process does.
     """
-    length = scope.get("CONTENT_LENGTH", "0")
-    if "HTTP_TRANSFER_ENCODING" not in scope and length.isdecimal() and int(length) <= REST_BYTES:
-        if length == "0":
-            return
-        scope["wsgi.input"].read(REST_BYTES)
-    else:
-        headers.append(("Connection", "close"))
+    if "HTTP_TRANSFER_ENCODING" not in scope and scope.get("CONTENT_LENGTH", "0") == "0":
+        return
+    if readers.acquire(timeout=REST_WAIT_S):
+        try:
+            if _passes_over(scope["wsgi.input"]):
+                return
+        finally:
+            readers.release()
+    headers.append(("Connection", "close"))
+
+
+def _passes_over(body: Any) -> bool:
+    """Whether the body had an end within REST_BYTES."""
+    left = REST_BYTES
+    while left > 0:
+        part = len(body.read(min(left, PART_BYTES)))
+        if part == 0:
+            return True
+        left -= part
+    return False
 
 
 def _extension() -> ModuleType:

@@ -16,6 +16,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,9 @@ class Model:
             for name, promised in sample["outputs"].items():
                 if name not in answers:
                     raise Rejected(f"{SAMPLE_FILE} request {number} promises output {name!r}, which the model has not")
-                given = answers[name][0]
+                given = answers[name]
                 if not nearly_equal(given, promised):
+                    given = given[0] if given.shape[:1] == (1,) else given
                     raise Rejected(
                         f"self-test: request {number} gives {name} {given.tolist()!r}; {SAMPLE_FILE} says {promised!r}"
                     )
@@ -160,9 +162,7 @@ class Model:
         arrays = {}
         for spec in self.signature.inputs:
             if spec.name in row:
-                value = row[spec.name]
-                shape = (1, *(abs(size) for size in spec.shape[1:]))
-                arrays[spec.name] = tensors.array(spec, value if isinstance(value, list) else [value], shape, faults)
+                arrays[spec.name] = _one_row(spec, row[spec.name], faults)
         if faults:
             raise Rejected(f"{SAMPLE_FILE} request {number} does not fit the signature", faults)
         return arrays
@@ -248,9 +248,7 @@ def graph_signature(session: onnxruntime.InferenceSession) -> Signature:
 
     def specs(side: str, nodes: Sequence[Any]) -> tuple[TensorSpec, ...]:
         unknown = [node for node in nodes if node.type not in tensors.DATATYPES]
-        faults.extend(
-            f"{side} {node.name!r} is {node.type}; expected a tensor (export without ZipMap)" for node in unknown
-        )
+        faults.extend(f"{side} {node.name!r} is {node.type}; expected {_expected(node.type)}" for node in unknown)
         return tuple(
             TensorSpec(
                 name=node.name,
@@ -263,17 +261,54 @@ def graph_signature(session: onnxruntime.InferenceSession) -> Signature:
             if node not in unknown
         )
 
-    signature = Signature(specs("input", session.get_inputs()), specs("output", session.get_outputs()))
+    inputs = session.get_inputs()
+    signature = Signature(specs("input", inputs), specs("output", session.get_outputs()), batches=_batches(inputs))
     if faults:
         raise Rejected("the graph cannot be served", faults)
     return signature
+
+
+def _expected(seen: str) -> str:
+    """What could be served in place of an ONNX type that cannot."""
+    if seen.startswith("tensor("):
+        return f"one of {', '.join(tensors.DATATYPES)} (cast it inside the graph)"
+    return "a tensor (of scikit-learn's classifiers: export without ZipMap)"
+
+
+def _batches(nodes: Sequence[Any]) -> tuple[frozenset[str], ...]:
+    """The inputs by the name of their open first axis; empty where all that have a name have the same."""
+    named: dict[str, set[str]] = {}
+    for node in nodes:
+        axis = node.shape[0] if node.shape else None
+        # tf2onnx gives each axis of unknown size a number of its own, which says nothing about any other.
+        if isinstance(axis, str) and not axis.startswith("unk__"):
+            named.setdefault(axis, set()).add(node.name)
+    return tuple(map(frozenset, named.values())) if len(named) > 1 else ()
+
+
+def _one_row(spec: TensorSpec, value: Any, faults: list[str]) -> Array:
+    """A sample's value as a batch of one row; as it is, where the graph has no batch.
+
+    value: a row, flat or nested, with the batch's axis around it or without. Each fault is a sentence in `faults`.
+    """
+    listed = value if isinstance(value, list) else [value]
+    depth = len(tensors.nesting(value))
+    if not spec.shape:
+        return tensors.array(spec, listed, tensors.nesting(value), faults)
+    if spec.shape[0] not in (-1, 1):
+        first = listed[0] if listed else None
+        return tensors.array(spec, listed, (spec.shape[0], *tensors.row_shape(spec, first)), faults)
+    rows = value if depth >= len(spec.shape) else [value]
+    shape = (1, *tensors.row_shape(spec, rows[0] if rows else None))
+    is_flat = depth == 1 and -1 not in spec.shape[1:]
+    return tensors.array(spec, listed if is_flat else rows, shape, faults)
 
 
 def _agreed(signature: Signature, graph: Signature) -> Signature:
     """`signature`, where the graph holds what it promises; Rejected naming every difference."""
     if differences := signature.differences(graph):
         raise Rejected("the signature is not the graph's", differences)
-    return signature
+    return replace(signature, batches=graph.batches)
 
 
 def _samples(file: Path) -> tuple[Mapping[str, Any], ...]:

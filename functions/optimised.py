@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from functions import package
-from functions.package import MODEL_FILE, SUMS_FILE
+from functions.package import MODEL_FILE, PACKAGE_FILES, SUMS_FILE
 
 QUICKER, QUICKER_S = 0.8, 0.02
 """A copy is kept where loading it, its digest included, takes at most this share of the time, and this much less,"""
@@ -97,11 +97,13 @@ def pays(plain: Loaded, optimised: Loaded) -> bool:
 
 def key_of(package_folder: Path, onnxruntime_version: str) -> str | None:
     """The digest of all that a copy depends on; None where the package does not tell its graph's."""
-    sums = package_folder / SUMS_FILE
-    sha256 = package.read_sums(sums.read_bytes()).get(MODEL_FILE) if sums.is_file() else None
-    if sha256 is None:
+    file = package_folder / SUMS_FILE
+    sums = package.read_sums(file.read_bytes()) if file.is_file() else {}
+    if MODEL_FILE not in sums:
         return None
-    of = [sha256, onnxruntime_version, sys.platform, platform.machine(), _instructions()]
+    # A graph's weights may lie in files beside it: whatever else the package holds may be one of them.
+    data = sorted(f"{sha256} {name}" for name, sha256 in sums.items() if name not in PACKAGE_FILES)
+    of = [sums[MODEL_FILE], *data, onnxruntime_version, sys.platform, platform.machine(), _instructions()]
     return hashlib.sha256("\n".join(of).encode()).hexdigest()[:32]
 
 

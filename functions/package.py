@@ -82,6 +82,27 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
     classes: tuple[str | int, ...] = ()
     """Class labels in the order of the columns of `probabilities`; empty for a regression or a foreign graph."""
+    batches: tuple[frozenset[str], ...] = ()
+    """Where the graph names open first axes of inputs differently, the inputs by that name: only these have as many
+    rows as each other. Empty where it does not. Known of a graph alone, and no part of the JSON."""
+
+    def uneven(self, rows: Mapping[str, int]) -> dict[str, int]:
+        """Of `rows`, sizes of the inputs' first axes by name, those that should be the same and are not."""
+        if len(set(rows.values())) < 2:
+            return {}  # as of most requests
+        open_axes = frozenset(spec.name for spec in self.inputs if spec.shape[:1] == (-1,))
+        for batch in self.batches or (open_axes,):
+            told = {name: size for name, size in rows.items() if name in batch}
+            if len(set(told.values())) > 1:
+                return told
+        return {}
+
+    def rows(self, sizes: Mapping[str, int]) -> int:
+        """How many rows a request has whose inputs' first axes have these sizes: those of the first input with an open
+        one, else of the first that has an axis; 1 where none has."""
+        open_axes = (spec.name for spec in self.inputs if spec.shape[:1] == (-1,))
+        name = next((name for name in open_axes if name in sizes), None)
+        return next(iter(sizes.values()), 1) if name is None else sizes[name]
 
     def input(self, name: str) -> TensorSpec | None:
         return next((spec for spec in self.inputs if spec.name == name), None)

@@ -53,9 +53,11 @@ _CODES = {
     "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
 }  # fmt: skip
 _ONE = {datatype: struct.Struct(f"={code}").pack for datatype, code in _CODES.items()}
+_MOST_PACKED = 2**32  # values: more than any body holds, and than `struct` can count is not far
 _OBJECT = DTYPES["BYTES"]
 _BOOL, _STR, _LIST = frozenset((bool,)), frozenset((str,)), frozenset((list,))
 
+MAX_RANK = 32
 MAX_NAMED_VALUES = 5  # of one input: enough to see the pattern, short enough to read
 
 
@@ -119,6 +121,28 @@ def seen(value: Any) -> str:
     return f"{value!r:.60}"
 
 
+def row_shape(spec: TensorSpec, row: Any) -> tuple[int, ...]:
+    """The sizes of one row of `spec`: the signature's, the open ones as the JSON value `row` is nested."""
+    sizes = spec.shape[1:]
+    if -1 not in sizes:
+        return sizes
+    shape = []
+    for size in sizes:
+        length = len(row) if isinstance(row, list) else 1
+        shape.append(length if size == -1 else size)
+        row = row[0] if isinstance(row, list) and row else None
+    return tuple(shape)
+
+
+def nesting(value: Any) -> tuple[int, ...]:
+    """The shape that nested lists have, by the first of each; () of a value that is no list."""
+    shape: list[int] = []
+    while isinstance(value, list) and len(shape) < MAX_RANK:
+        shape.append(len(value))
+        value = value[0] if value else None
+    return tuple(shape)
+
+
 def array(spec: TensorSpec, values: Sequence[Any], shape: tuple[int, ...], faults: list[str]) -> Array:
     """`values` as an array of `shape` and of the signature's dtype; it may be read-only.
 
@@ -172,8 +196,10 @@ def _judged(spec: TensorSpec, values: Sequence[Any], shape: tuple[int, ...], fau
 def _form(datatype: str, shape: tuple[int, ...]) -> tuple[int, np.dtype[Any], Callable[..., bytes] | None]:
     """How many values a tensor has, of what dtype, and what packs them where they are numbers."""
     count, code = math.prod(shape), _CODES.get(datatype)
+    if code is None or count > _MOST_PACKED:
+        return count, DTYPES[datatype], None
     # "=": standard sizes, and with them a check that a number is in range, which native floats go without.
-    return count, DTYPES[datatype], None if code is None else struct.Struct(f"={count}{code}").pack
+    return count, DTYPES[datatype], struct.Struct(f"={count}{code}").pack
 
 
 def _unnested(values: Sequence[Any], shape: tuple[int, ...]) -> Sequence[Any] | None:

@@ -49,7 +49,7 @@ from trainers.wish import Wish
 # Pods of a Job are called <job>-<5 characters>. Source: kubernetes/kubernetes pkg/controller, SimpleNameGenerator.
 _POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
 
-# For a store or a Broker that is away: the tries of a Job are used up within two minutes, its deadline is 1,800 s or more.
+# For a store or a Broker that is away: a Job's tries are used up within two minutes, its deadline is 1,800 s or more.
 PATIENCE_S, PAUSE_S = 600.0, 5.0
 # A Broker on an in-memory channel answers for model.trained when the promoter has, which holds it for 240 s at most.
 ANSWER_S = 300.0

@@ -50,8 +50,9 @@ def decide(model: Model, mode: Mode = "auto", clock: Callable[[], float] = time.
     if mode == "off":
         return Decision(False, "switched off")
     if bound := _bound(model.signature):
-        return Decision(False, f"{bound} takes or gives a fixed number of rows")
-    samples = model.sample_inputs()
+        return Decision(False, bound)
+    # Rows of another shape, as long as their text, are never joined with these.
+    samples = _alike(model.sample_inputs())
     if not _differ(samples):
         # Equal rows prove nothing: their mean is each of them.
         return Decision(mode == "on", "the package has no two different sample rows to try it with")
@@ -85,12 +86,19 @@ def verdict(mode: Mode, single_s: float, joint_s: float, rows: int) -> Decision:
 
 
 def _bound(signature: Signature) -> str | None:
-    """The first input or output whose first axis is not free; None where all are."""
+    """The first input or output whose first axis is not free, or not the one of all; None where there is none."""
     for side, specs in (("input", signature.inputs), ("output", signature.outputs)):
         for spec in specs:
             if not spec.shape or spec.shape[0] != -1:
-                return f"{side} {spec.name!r}"
+                return f"{side} {spec.name!r} takes or gives a fixed number of rows"
+    if len(signature.batches) > 1:
+        return f"inputs have rows of their own: {', '.join(sorted(min(names) for names in signature.batches))}"
     return None
+
+
+def _alike(samples: Sequence[Mapping[str, Array]]) -> list[Mapping[str, Array]]:
+    """Those whose arrays have the shapes of the first one's."""
+    return [s for s in samples if all(s[name].shape == values.shape for name, values in samples[0].items())]
 
 
 def _differ(samples: Sequence[Mapping[str, Array]]) -> bool:

@@ -208,4 +208,12 @@ def _decode(served: Served, body: Any, what: str) -> tuple[Query, Encode]:
         query, columns = v1.decode(served.signature, body)
     except Refusal as e:
         raise Rejected(str(e)) from e
-    return query, lambda prediction: v1.encode(served, prediction, columns)
+    return query, lambda prediction: _rows_or_columns(served, prediction, columns)
+
+
+def _rows_or_columns(served: Served, prediction: Prediction, columns: bool) -> bytes:
+    """The body of V1's answer. Raises Rejected where the outputs have no rows in common, and rows were asked for."""
+    try:
+        return v1.encode(served, prediction, columns)
+    except Refusal as e:
+        raise Rejected(str(e)) from e

@@ -35,6 +35,10 @@ class Prediction:
     def head(self, rows: int) -> Prediction:
         """A copy of the first `rows` rows alone; `query.rows` still counts all of them."""
         query = self.query
-        inputs = {name: values[:rows].copy() for name, values in query.inputs.items()}
-        outputs = {name: values[:rows].copy() for name, values in self.outputs.items()}
+        inputs = {name: _head(values, rows) for name, values in query.inputs.items()}
+        outputs = {name: _head(values, rows) for name, values in self.outputs.items()}
         return Prediction(Query(inputs, query.rows, query.outputs), outputs, self.latency_ms)
+
+
+def _head(values: Array, rows: int) -> Array:
+    return (values[:rows] if values.ndim else values).copy()

@@ -71,7 +71,7 @@ def _reachable(manifest: Mapping[str, Any], holder: Mapping[str, Any]) -> bool:
         return True
     name = _mapping(holder.get("metadata")).get("name")
     targets = [_mapping(target) for target in traffic]
-    return any(t.get("latestRevision") or (name and t.get("revisionName") == name) for t in targets)
+    return any(not t.get("revisionName") or (name and t["revisionName"] == name) for t in targets)
 
 
 def _unasked_s(spec: Mapping[str, Any]) -> float:

@@ -27,7 +27,6 @@ def up(
     port: Annotated[
         int, typer.Option(min=0, max=65535, envvar="HEADRACE_PORT", help="The one port of everything; 0: any.")
     ] = (config.DEFAULT_PORT),
-    home: Annotated[Path | None, typer.Option(envvar="HEADRACE_HOME", help="Folder for all that is kept.")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", envvar="HEADRACE_DETACH", help="In the background.")
     ] = False,
@@ -50,7 +49,7 @@ def up(
 
     Example: headrace up --detach
     """
-    settings = config.Config.from_environment(os.environ, home or context.obj.home)
+    settings: config.Config = context.obj
     images = {**daemon.functions_interpreter(), **options.pairs("--image", image)}
     environ = daemon.environment(settings.home, port, images, options.values(value))
     if not detach:
@@ -65,15 +64,12 @@ def up(
     screen.say(f"drop:     headrace drop FILE --dataset NAME, or copy it to {settings.drop_folder}/NAME/")
 
 
-def down(
-    context: typer.Context,
-    home: Annotated[Path | None, typer.Option(envvar="HEADRACE_HOME", help="Folder of the platform.")] = None,
-) -> None:
+def down(context: typer.Context) -> None:
     """Stop the laptop's platform; what it keeps stays.
 
     Example: headrace down
     """
-    where = config.Config.from_environment(os.environ, home or context.obj.home).home
+    where: Path = context.obj.home
     with screen.progress() as bar:
         bar.add_task("stopping", total=None)
         process = daemon.stop(where)

@@ -37,7 +37,7 @@ from aiohttp import web
 from eventing.errors import HeadraceError, Misconfigured
 from headrace import config
 from headrace import manifests as of_rooms
-from headrace.local import disk, platform_state
+from headrace.local import disk, http1, platform_state
 from headrace.local.addresses import Addresses
 from headrace.local.api.api import KubernetesAPI
 from headrace.local.console.console import Console
@@ -150,7 +150,7 @@ class Platform:
 
     async def serve(self) -> None:
         """Start everything, apply the manifests, tell where it answers, and wait for `stop`."""
-        server = web.Server(self.door)
+        server = http1.server(self.door)
         runner = web.ServerRunner(server, handle_signals=False, access_log=None)
         await runner.setup()
         parts: tuple[Part, ...] = (

@@ -141,3 +141,12 @@ def test_the_command_tells_what_it_found(package: Path, tmp_path: Path, capsys: 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert optimise.main([str(tmp_path), str(tmp_path / "cache")]) == 65
     assert "SHA256SUMS" in capsys.readouterr().err
+
+
+def test_two_packages_whose_weights_lie_beside_the_same_graph_have_copies_of_their_own(package: Path) -> None:
+    keys = set()
+    for weights in (b"one", b"other", b"one"):
+        (package / "model.onnx.data").write_bytes(weights)
+        model.write_sums(package)
+        keys.add(optimised.key_of(package, "1"))
+    assert len(keys) == 2

@@ -253,6 +253,14 @@ def test_a_port_that_is_taken_is_said_so_without_a_log_line_around_it(nowhere: P
     assert "--port" in done.stderr
 
 
+def test_a_home_that_cannot_be_made_is_said_so(typed: Typed, nowhere: Platform, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / "home"
+    done = typed(nowhere, "--home", str(home), "up", "--detach")
+    assert (done.status, done.out) == (1, "")
+    assert f"the home {home} cannot be used: Not a directory" in done.err
+
+
 # ---------------------------------------------------------------- with a platform
 
 
@@ -266,6 +274,15 @@ def test_a_second_platform_in_the_same_home_is_refused_with_what_to_do(running: 
 
 def test_the_home_may_be_named_after_the_command(running: Platform, nowhere: Platform) -> None:
     assert nowhere.run("url", "api", "--home", str(running.home)) == running.run("url", "api")
+
+
+@pytest.mark.parametrize("words", [("--home", "OTHER", "down"), ("down", "--home", "OTHER"), ("down", "--home=OTHER")])
+def test_an_option_wins_over_the_environment_also_of_what_stops_a_platform(
+    typed: Typed, running: Platform, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    done = typed(running, *(word.replace("OTHER", str(tmp_path / "other")) for word in words))
+    assert (done.status, done.out) == (0, f"no platform runs in {tmp_path / 'other'}\n")
+    assert running.call("status").returncode == 0
 
 
 @pytest.mark.parametrize("what", ["broker", "jobsink/random-forest", "console", "api", "promoter"])

@@ -40,7 +40,6 @@ def decode(signature: Signature, request: ModelInferRequest) -> Query:
         seen = f"raw_input_contents has {len(contents)} tensors"
         faults.append(f"{seen}; expected {len(request.inputs)}, one for each input in their order")
     inputs: dict[str, Array] = {}
-    counts = set()
     for number, tensor in enumerate(request.inputs):
         name = tensor.name
         spec = signature.input(name)
@@ -58,17 +57,15 @@ def decode(signature: Signature, request: ModelInferRequest) -> Query:
             inputs[name] = binary.Raw(content).take(spec, len(content), shape, faults)
         elif shape is not None and not contents:
             inputs[name] = _typed(spec, tensor.contents, shape, faults)
-        counts.add(shape[0] if shape else 1)
     for spec in signature.inputs:
         if spec.name not in inputs:
             faults.append(f"input {spec.name!r} is missing; the signature says {spec.datatype} {list(spec.shape)}")
-    if not faults and len(counts) > 1:
-        told = {name: values.shape[0] for name, values in inputs.items() if values.ndim}
-        faults.append(f"the inputs differ in their number of rows: {told!s:.300}")
+    if not faults:
+        faults += infer_request.uneven(signature, inputs)
     outputs = _outputs(signature, request, faults)
     if faults:
         raise misfit(signature, faults)
-    return Query(inputs, counts.pop() if counts else 1, outputs)
+    return Query(inputs, signature.rows(infer_request.sizes(inputs)), outputs)
 
 
 def encode(served: Served, prediction: Prediction, request: ModelInferRequest) -> ModelInferResponse:

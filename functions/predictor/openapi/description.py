@@ -82,9 +82,11 @@ def _model_paths(served: Served, components: dict[str, Any], *, by_version: bool
     columns = {spec.name: [row[spec.name] for row in rows] for spec in signature.inputs}
     only = len(signature.inputs) == 1
     bare = [row[signature.inputs[0].name] if only else list(row.values()) for row in rows]
-    v1_examples = {"rows": {"instances": bare}, "columns": {"inputs": columns}}
-    if not only:
-        v1_examples = {"rows by name": {"instances": rows}} | v1_examples
+    v1_examples: dict[str, Any] = {"columns": {"inputs": columns}}
+    if _has_rows(signature):
+        v1_examples = {"rows": {"instances": bare}} | v1_examples
+        if not only:
+            v1_examples = {"rows by name": {"instances": rows}} | v1_examples
     v2_examples = {"tensors": {"id": "example", "inputs": schemas.tensors_of(signature, rows)}}
     paths = {
         f"/v1/models/{part}:predict": asks("Predict rows or columns (V1)", "predict", "predictions", v1_examples),
@@ -123,7 +125,9 @@ def _server_paths(models: list[Served]) -> dict[str, Any]:
 def _event(served: Served) -> Schema:
     """A question by event, in the structured mode."""
     rows = schemas.rows_of(served.signature, served.model.samples)
-    data = {"model": served.name, "inputs": {"instances": rows}}
+    columns = {spec.name: [row[spec.name] for row in rows] for spec in served.signature.inputs}
+    asked = {"instances": rows} if _has_rows(served.signature) else {"inputs": columns}
+    data = {"model": served.name, "inputs": asked}
     example = {
         "specversion": "1.0", "id": "example-1", "source": "/docs", "type": contract.PredictionRequested.TYPE,
         "subject": served.name, "datacontenttype": JSON, "data": data,
@@ -143,6 +147,12 @@ def _event(served: Served) -> Schema:
             **{code: {"$ref": f"#/components/responses/{code}"} for code in ("400", "413", "415", "422", "500", "503")},
         },
     }
+
+
+def _has_rows(signature: Signature) -> bool:
+    """Whether an answer can be told in rows: of one output as it is, of several where they share their first axis."""
+    firsts = {spec.shape[:1] for spec in signature.outputs}
+    return len(signature.outputs) == 1 or (len(firsts) == 1 and () not in firsts)
 
 
 def _schemas(signature: Signature) -> dict[str, Schema]:

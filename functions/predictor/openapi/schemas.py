@@ -104,6 +104,8 @@ def rows_of(signature: Signature, samples: Sequence[Mapping[str, Any]]) -> list[
         {spec.name: _shaped(spec, sample["inputs"][spec.name]) for spec in signature.inputs}
         for sample in samples[:MAX_SAMPLES]
     ] or [{spec.name: _shaped(spec, _made_up(spec)) for spec in signature.inputs}]
+    # Rows of one request have one shape; those of texts, say, differ from sample to sample.
+    found = [row for row in found if all(tensors.nesting(row[n]) == tensors.nesting(v) for n, v in found[0].items())]
     batch = max((spec.shape[0] for spec in signature.inputs if spec.shape), default=-1)
     # A graph whose batch is of one size takes no other.
     return found if batch < 1 else [found[i % len(found)] for i in range(batch)]
@@ -115,7 +117,7 @@ def tensors_of(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> list[
         {
             "name": spec.name,
             "datatype": spec.datatype,
-            "shape": [len(rows), *(abs(size) for size in spec.shape[1:])] if spec.shape else [],
+            "shape": [len(rows), *tensors.row_shape(spec, rows[0][spec.name])] if spec.shape else [],
             "data": [value for row in rows for value in _flat(row[spec.name])],
         }
         for spec in signature.inputs
@@ -154,14 +156,17 @@ def _made_up(spec: TensorSpec) -> Any:
 
 
 def _shaped(spec: TensorSpec, given: Any) -> Any:
-    """A sample's value as a row of a request has it: bare where the row is one value, else nested; open axes are 1."""
+    """A sample's value as a row of a request has it: bare where the row is one value, else nested; of what is made up,
+    open axes are 1.
+    """
     values = _flat(given)
     if spec.is_column:
         return values[0]
-    sizes = tuple(abs(size) for size in spec.shape[1:])
+    sizes = tensors.row_shape(spec, given[0] if len(tensors.nesting(given)) == len(spec.shape) else given)
     count = int(np.prod(sizes))
     filled = np.empty(count, object)
-    filled[:] = values * count if len(values) == 1 else values
+    # A whole tensor, of an input that has no rows, is no row: its first value stands for all of one.
+    filled[:] = values if len(values) == count else values[:1] * count
     return filled.reshape(sizes).tolist()
 
 

@@ -13,6 +13,7 @@ import orjson
 
 from eventing import contract, sender
 from eventing.errors import Rejected
+from functions.predictor.answers import Refusal
 from functions.predictor.protocols import v1
 from functions.predictor.query import Prediction
 from functions.predictor.served import Served
@@ -97,6 +98,10 @@ class Teller:
 
     def __call__(self, served: Served, prediction: Prediction) -> None:
         """Raises RetryLater while the sink is away, Rejected when it does not take the event."""
-        outputs = orjson.loads(v1.encode(served, prediction, columns=False))
+        try:
+            body = v1.encode(served, prediction, columns=False)
+        except Refusal:  # outputs that have no rows in common
+            body = v1.encode(served, prediction, columns=True)
+        outputs = orjson.loads(body)
         data = prediction_made(served, prediction, outputs)
         self._sender.send(sender.stamp(data, self._source), attempts=ATTEMPTS)

@@ -151,7 +151,8 @@ def _jsonable(name: str, values: Array) -> Any:
     """
     kind = values.dtype.kind
     if kind == "f":
-        return values
+        # A number without an axis by its own digits, too, which are not those of Python's float.
+        return values if values.ndim else float(str(values))
     return _base64(values.tolist()) if kind == "O" and name.endswith("_bytes") else values.tolist()
 
 

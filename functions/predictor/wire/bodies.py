@@ -40,6 +40,9 @@ class Bodies:
         body: bytes = environ["wsgi.input"].read(limit + 1)
         if len(body) > limit:
             raise Refusal(TOO_LARGE, f"the body has more than {limit} bytes, which is the most taken at once")
+        if length and len(body) < int(length):
+            # The web server gives what came until the client was gone: the rest of it may be what mattered.
+            raise Refusal(BAD_REQUEST, f"the body ended after {len(body)} of {length} bytes: it was cut on its way")
         encodings = environ.get("HTTP_CONTENT_ENCODING")
         return body if encodings is None else _decoded(body, encodings, limit)
 

@@ -19,7 +19,6 @@ from functions.predictor.wire import binary
 from functions.predictor.wire.plans import per_signature
 from functions.tensors import Array
 
-MAX_RANK = 32
 MAX_ROWS = 1_000_000  # of one request: more is a job for a batch, and would keep everybody else waiting
 # What a client would wait for in vain; every other parameter that is not known changes nothing.
 UNSUPPORTED_PARAMETERS = ("shared_memory_region", "classification")
@@ -80,7 +79,7 @@ def decode(signature: Signature, request: Mapping[str, Any], raw: binary.Raw | N
             counts.add(rows)
         else:
             shape = shape_of(spec, tensor.get("datatype"), given_shape, faults)
-            if shape and spec.shape[0] == -1:
+            if shape and spec.shape[:1] == (-1,):
                 counts.add(shape[0])
         data = tensor.get("data")
         if type(data) is list and shape is not None and "parameters" not in tensor:
@@ -94,14 +93,22 @@ def decode(signature: Signature, request: Mapping[str, Any], raw: binary.Raw | N
     if raw is not None:
         raw.end(faults)
     if not faults and len(counts) > 1:
-        told = {spec.name: len(inputs[spec.name]) for spec in signature.inputs if spec.shape[:1] == (-1,)}
-        faults.append(f"the inputs differ in their number of rows: {told!s:.300}")
+        faults += uneven(signature, inputs)
     outputs = _outputs(plan, request, faults)
     if faults:
         raise misfit(signature, faults)
-    # Without an open axis the rows are those of the first input, one of a scalar.
-    rows = counts.pop() if counts else next((len(values) for values in inputs.values() if values.ndim), 1)
-    return Query(inputs, rows, outputs)
+    return Query(inputs, counts.pop() if len(counts) == 1 else signature.rows(sizes(inputs)), outputs)
+
+
+def sizes(inputs: Mapping[str, Array]) -> dict[str, int]:
+    """The first axes of what has axes."""
+    return {name: len(values) for name, values in inputs.items() if values.ndim}
+
+
+def uneven(signature: Signature, inputs: Mapping[str, Array]) -> list[str]:
+    """The fault of inputs that should have as many rows as each other, and have not."""
+    told = signature.uneven(sizes(inputs))
+    return [f"the inputs differ in their number of rows: {told!s:.300}"] if told else []
 
 
 def _values(
@@ -141,9 +148,9 @@ def shape_of(spec: TensorSpec, datatype: Any, shape: Any, faults: list[str]) -> 
     if datatype != spec.datatype:
         seen = tensors.seen(datatype)
         faults.append(f"input {name!r} has datatype {seen}; the signature says {spec.datatype!r}")
-    if isinstance(shape, list) and len(shape) > MAX_RANK:
+    if isinstance(shape, list) and len(shape) > tensors.MAX_RANK:
         faults.append(
-            f"input {name!r} has a shape of {len(shape)} axes; at most {MAX_RANK} are taken, "
+            f"input {name!r} has a shape of {len(shape)} axes; at most {tensors.MAX_RANK} are taken, "
             f"the signature says {list(spec.shape)}"
         )
         return None
@@ -157,7 +164,10 @@ def shape_of(spec: TensorSpec, datatype: Any, shape: Any, faults: list[str]) -> 
     # One value per row leaves no doubt how (n) becomes (n, 1); tables are sent in both ways.
     if spec.is_column and len(spec.shape) == 2 and len(shape) == 1:
         shape = [*shape, 1]
-    if len(shape) != len(spec.shape) or any(a not in (-1, b) for a, b in zip(spec.shape, shape, strict=True)):
+    # No axis said is a scalar, or a graph that does not tell its shape: onnxruntime takes any for both.
+    if spec.shape and (
+        len(shape) != len(spec.shape) or any(a not in (-1, b) for a, b in zip(spec.shape, shape, strict=True))
+    ):
         faults.append(f"{told}; the signature says {list(spec.shape)}")
     elif 0 in shape:
         # Graphs differ in what they make of no rows, some end the process; there is nothing to answer anyway.

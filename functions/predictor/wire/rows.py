@@ -36,7 +36,7 @@ def from_rows(signature: Signature, rows: Any, key: str, faults: list[str]) -> t
         return {}, 0
     specs = signature.inputs
     if len(specs) == 1 and (dict not in map(type, rows) or _values(rows)):
-        return {specs[0].name: tensors.array(specs[0], rows, _shape(specs[0], rows), faults)}, len(rows)
+        return {specs[0].name: _array(specs[0], rows, faults)}, len(rows)
     columns = _columns_of(rows, [spec.name for spec in specs], faults)
     return (_arrays(specs, columns, faults) if columns else {}), len(rows)
 
@@ -51,19 +51,21 @@ def from_columns(signature: Signature, columns: Any, faults: list[str]) -> tuple
         return {}, 0
     names = [spec.name for spec in specs]
     faults += dict.fromkeys(_misfits(columns, names))
+    scalars = {spec.name for spec in specs if not spec.shape}
     for name in names:
-        if name in columns and not (isinstance(columns[name], list) and columns[name]):
+        if name in columns and name not in scalars and not (isinstance(columns[name], list) and columns[name]):
             faults.append(f"input {name!r} is {tensors.seen(columns[name])}; expected a list with a value for each row")
     if faults:
         return {}, 0
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        faults.append(f"the inputs differ in their number of rows: {lengths!s:.300}")
-    elif (count := next(iter(lengths.values()))) > MAX_ROWS:
-        faults.append(_too_many(count))
+    # Columns are for inputs that need not share their first axis, too: those that do are told by the signature.
+    lengths = {name: len(columns[name]) for name in names if isinstance(columns[name], list)}
+    if uneven := signature.uneven(lengths):
+        faults.append(f"the inputs differ in their number of rows: {uneven!s:.300}")
+    elif max(lengths.values(), default=0) > MAX_ROWS:
+        faults.append(_too_many(max(lengths.values())))
     if faults:
         return {}, 0
-    return _arrays(specs, [columns[name] for name in names], faults), count
+    return _arrays(specs, [columns[name] for name in names], faults), signature.rows(lengths)
 
 
 def _too_many(count: int) -> str:
@@ -116,18 +118,21 @@ def _misfits(given: Mapping[str, Any], names: Collection[str]) -> Iterator[str]:
     yield from (f"{name!r:.60} is no input of this model" for name in given if name not in names)
 
 
-def _arrays(specs: Sequence[TensorSpec], columns: Sequence[list[Any]], faults: list[str]) -> dict[str, Array]:
+def _arrays(specs: Sequence[TensorSpec], columns: Sequence[Any], faults: list[str]) -> dict[str, Array]:
     """One array for each input, in the signature's order."""
     numbers = _numbers(specs, columns)
     return {
-        spec.name: numbers[spec.name]
-        if spec.name in numbers
-        else tensors.array(spec, values, _shape(spec, values), faults)
+        spec.name: numbers[spec.name] if spec.name in numbers else _array(spec, values, faults)
         for spec, values in zip(specs, columns, strict=True)
     }
 
 
-def _numbers(specs: Sequence[TensorSpec], columns: Sequence[list[Any]]) -> dict[str, Array]:
+def _array(spec: TensorSpec, values: Any, faults: list[str]) -> Array:
+    """One input; `values` is no list where it is one value without an axis."""
+    return tensors.array(spec, values if isinstance(values, list) else [values], _shape(spec, values), faults)
+
+
+def _numbers(specs: Sequence[TensorSpec], columns: Sequence[Any]) -> dict[str, Array]:
     """The columns of FP32 numbers, read as the one table they are: a row of thirty takes 22 µs so, else 52.
 
     Nothing where one of them does not fit: then each is looked at by itself, and the fault has its column's name.
@@ -135,21 +140,16 @@ def _numbers(specs: Sequence[TensorSpec], columns: Sequence[list[Any]]) -> dict[
     plain = [i for i, spec in enumerate(specs) if spec.shape == (-1, 1) and spec.datatype == "FP32"]
     if len(plain) < 2:
         return {}
-    shape = (len(plain), len(columns[0]), 1)
+    if len({len(columns[i]) for i in plain}) > 1:
+        return {}
+    shape = (len(plain), len(columns[plain[0]]), 1)
     misfits: list[str] = []
     table = tensors.array(_TABLE, list(chain.from_iterable([columns[i] for i in plain])), shape, misfits)
     return {} if misfits else {specs[i].name: column for i, column in zip(plain, table, strict=True)}
 
 
-def _shape(spec: TensorSpec, values: list[Any]) -> tuple[int, ...]:
+def _shape(spec: TensorSpec, values: Any) -> tuple[int, ...]:
     """The shape that `values`, one per row, should have: the signature's, its open axes filled from the first row."""
-    row = spec.shape[1:]
-    if -1 not in row:
-        return (len(values), *row)
-    shape = [len(values)]
-    first = values[0]
-    for size in row:
-        length = len(first) if isinstance(first, list) else 1
-        shape.append(length if size == -1 else size)
-        first = first[0] if isinstance(first, list) and first else None
-    return tuple(shape)
+    if not spec.shape:
+        return tensors.nesting(values)
+    return (len(values), *tensors.row_shape(spec, values[0]))

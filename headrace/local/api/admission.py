@@ -101,6 +101,9 @@ def _policies(new: Object) -> Iterator[Fault]:
 def _job(spec: Object, path: str) -> Iterator[Fault]:
     pod, at = spec["template"]["spec"], f"{path}.template.spec"
     yield from _containers(pod, at)
+    if spec.get("completionMode") == "Indexed" and "completions" not in spec and "parallelism" in spec:
+        message = "Required value: when completion mode is Indexed"
+        yield Fault(f"{path}.completions", message, "FieldValueRequired")
     restart = pod.get("restartPolicy")
     if restart not in ("OnFailure", "Never"):
         message = f'Unsupported value: "{restart}"' if restart else "Required value"
@@ -160,7 +163,7 @@ def _serving(new: Object, old: Object | None) -> Iterator[str]:
         if old and old.get("spec") != spec:
             yield "Immutable fields changed (-old +new): spec"
     if kind in ("Service", "Route"):
-        yield from _traffic(spec.get("traffic") or [])
+        yield from _traffic(spec.get("traffic") or [], of_service=kind == "Service")
 
 
 def _template(template: Object, name: str, old: Object | None) -> Iterator[str]:
@@ -180,19 +183,29 @@ def _template(template: Object, name: str, old: Object | None) -> Iterator[str]:
         yield "Saw changes of the template without a change of the name: spec.template.metadata.name"
 
 
-def _traffic(targets: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _traffic(targets: Sequence[Mapping[str, Any]], of_service: bool) -> Iterator[str]:
+    """of_service: the Configuration is the Service's own, and may not be named."""
     total = sum(target.get("percent", 0) for target in targets)
     if targets and total != 100:
         yield f"Traffic targets sum to {total}, want 100: spec.traffic"
     for index, target in enumerate(targets):
         here = f"spec.traffic[{index}]"
-        latest, revision = target.get("latestRevision"), target.get("revisionName")
-        if latest and revision:
-            yield f"may not set revisionName {revision!r} when latestRevision is true: {here}.latestRevision"
-        elif not latest and not revision:
-            yield f"expected exactly one, got neither: {here}.latestRevision, {here}.revisionName"
+        latest, revision = target.get("latestRevision"), target.get("revisionName") or ""
+        # Left out, it follows from the name.
+        if latest is not None and bool(revision) == latest:
+            said = str(latest).lower()
+            yield f"may not set revisionName {revision!r} when latestRevision is {said}: {here}.latestRevision"
+        configuration = target.get("configurationName")
+        if configuration and of_service:
+            yield f"must not set the field(s): {here}.configurationName"
+        elif configuration and revision:
+            yield f"expected exactly one, got both: {here}.configurationName, {here}.revisionName"
+        elif not (configuration or revision or of_service):
+            yield f"expected exactly one, got neither: {here}.configurationName, {here}.revisionName"
+        if target.get("url"):
+            yield f"must not set the field(s): {here}.url"
         tag = target.get("tag")
-        if tag and not DNS_1035_LABEL.fullmatch(tag):
+        if tag and (len(tag) > 63 or not DNS_1035_LABEL.fullmatch(tag)):
             yield f"invalid value: {tag}: {here}.tag"
     for tag, times in Counter(target["tag"] for target in targets if target.get("tag")).items():
         if times > 1:

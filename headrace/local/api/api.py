@@ -120,11 +120,13 @@ class KubernetesAPI:
         except web.HTTPRequestEntityTooLarge as e:
             error = ObjectError(413, "RequestEntityTooLarge", f"the request is too large: {e.text}")
             return _json(watching.status_of(error, target), 413)
-        except sqlite3.Error as e:
+        except (OSError, sqlite3.Error) as e:
             if not disk.is_at_fault(e):
                 raise
             log.error("%s %s: the home cannot be written to: %s", request.method, request.path, e)
-            error = ObjectError(500, "InternalError", f"the platform's home cannot be written to: {e}")
+            error = ObjectError(
+                500, "InternalError", f"the platform's home cannot be written to: {e}; nothing was kept"
+            )
             return _json(watching.status_of(error, target), 500)
 
     def _let_in(self, request: web.BaseRequest) -> None:

@@ -9,6 +9,8 @@ answer here: nothing on the laptop would act on it.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -234,12 +236,25 @@ def _check_scalar(type: Type, value: Any, path: str) -> Iterator[Fault]:
         "time": text and TIME.fullmatch(value) is not None,
         "bytes": text,
     }[type.name]
+    if text and type.name == "bytes" and not _is_base64(value):
+        # Without the value, which may be a secret that was not encoded.
+        yield Fault(path, "Invalid value: illegal base64 data")
+        return
     if not fits:
         yield _wrong(path, value, JSON_NAMES.get(type.name, type.name))
     elif type.least is not None and value < type.least:
         yield Fault(path, f"Invalid value: {value}: must be greater than or equal to {type.least}")
     elif type.most is not None and value > type.most:
         yield Fault(path, f"Invalid value: {value}: must be less than or equal to {type.most}")
+
+
+def _is_base64(text: str) -> bool:
+    """As Go's encoding/json reads bytes: line breaks are passed over."""
+    try:
+        base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
 
 
 def _check_duplicates(key: str, items: list[Any], path: str) -> Iterator[Fault]:

@@ -141,7 +141,8 @@ async def follow_log(
 def status_of(error: ObjectError, target: Target | None = None) -> Object:
     """The Status object of a refusal."""
     details: Object = {}
-    if target is not None:
+    # Without details kubectl prints the message of what is invalid, with them the causes alone.
+    if target is not None and (error.causes or not isinstance(error, Invalid)):
         # Of a refused object kubectl names the kind, of a missing one the resource.
         name, kind = target.name, target.kind.plural
         if isinstance(error, Invalid):

@@ -10,12 +10,13 @@ from datetime import datetime
 
 from headrace.local.controllers import job_state
 from headrace.local.controllers.controller import Context, child_name, controlled_by, is_controlled_by, random_suffix
-from headrace.local.controllers.job_state import Decision
+from headrace.local.controllers.job_state import COMPLETION_INDEX, Decision
 from headrace.local.objects.objects import Object, set_condition, timestamp
 from headrace.local.pods import pod_status
 from headrace.local.pods.process import FINALIZER
 
 JOB_NAME, OLD_JOB_NAME = "batch.kubernetes.io/job-name", "job-name"
+INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
 CONTROLLER_UID, OLD_CONTROLLER_UID = "batch.kubernetes.io/controller-uid", "controller-uid"
 
 
@@ -51,8 +52,8 @@ class Jobs:
             else:
                 self._terminate(namespace, running)
         self._set_status(job, decision, now)
-        for _ in range(decision.create):
-            pod = self._objects.create(pod_of(job, random_suffix()))
+        for index in decision.create:
+            pod = self._objects.create(pod_of(job, random_suffix(), index))
             self._recorder.normal(job, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
         return decision.again_s
 
@@ -100,6 +101,8 @@ class Jobs:
         figures = decision.figures
         status |= {"active": figures.active, "ready": figures.ready, "terminating": figures.terminating}
         status |= {"succeeded": figures.succeeded, "failed": figures.failed}
+        if job["spec"].get("completionMode") == "Indexed" and not job_state.is_finished(job):
+            status["completedIndexes"] = job_state.ranges(decision.completed)
         outcome = decision.outcome
         if decision.suspended:
             set_condition(status, "Suspended", "True", "JobSuspended", "Job suspended", now=now)
@@ -120,8 +123,8 @@ class Jobs:
         self._objects.update({**job, "status": status}, subresource="status")
 
 
-def pod_of(job: Object, suffix: str) -> Object:
-    """A Pod of the Job. Pure."""
+def pod_of(job: Object, suffix: str, index: int | None = None) -> Object:
+    """A Pod of the Job. index: the completion index that it works on, of an Indexed Job. Pure."""
     meta, template = job["metadata"], job["spec"]["template"]
     template_meta = template.get("metadata") or {}
     spec = copy.deepcopy(template["spec"])
@@ -130,6 +133,15 @@ def pod_of(job: Object, suffix: str) -> Object:
         described.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
     labels = {JOB_NAME: meta["name"], OLD_JOB_NAME: meta["name"]}
     labels |= {CONTROLLER_UID: meta["uid"], OLD_CONTROLLER_UID: meta["uid"]}
+    annotations = dict(template_meta.get("annotations") or {})
+    if index is not None:
+        labels[COMPLETION_INDEX] = annotations[COMPLETION_INDEX] = str(index)
+        spec["hostname"] = f"{meta['name']}-{index}"
+        suffix = f"{index}-{suffix}"
+        for described in spec.get("containers") or []:
+            variables = described.setdefault("env", [])
+            if all(variable["name"] != INDEX_VARIABLE for variable in variables):
+                variables.append({"name": INDEX_VARIABLE, "value": str(index)})
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -137,7 +149,7 @@ def pod_of(job: Object, suffix: str) -> Object:
             "name": child_name(meta["name"], f"-{suffix}"),
             "namespace": meta["namespace"],
             "labels": {**(template_meta.get("labels") or {}), **labels},
-            "annotations": dict(template_meta.get("annotations") or {}),
+            "annotations": annotations,
             "ownerReferences": controlled_by(job),
             "finalizers": [FINALIZER],
         },

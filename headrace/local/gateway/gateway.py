@@ -198,7 +198,7 @@ class Gateway:
         self, request: web.BaseRequest, address: Address, revision: Revision, counted: Counted
     ) -> web.StreamResponse:
         try:
-            async with asyncio.timeout(revision.timeout_s) as deadline:
+            async with asyncio.timeout(revision.limits.start_s) as deadline:
                 return await self._try_pods(request, address, revision, counted, deadline)
         except Unavailable as e:
             return _error(503, f"revision {revision.name!r}: {e}", after_s=e.after_s)
@@ -208,7 +208,9 @@ class Gateway:
             if not deadline.expired():
                 raise
             waited = "waiting for a ready pod" if not revision.queue.pods else "without an answer"
-            return _error(504, f"revision {revision.name!r}: {revision.timeout_s:g} s (timeoutSeconds) over, {waited}")
+            limit = f"{revision.limits.start_s:g} s ({revision.limits.start_field})"
+            # Of an answer that had begun, the connection is broken off already: this is then for the figures alone.
+            return _error(504, f"revision {revision.name!r}: {limit} over, {waited}")
 
     async def _try_pods(
         self,
@@ -219,6 +221,7 @@ class Gateway:
         deadline: asyncio.Timeout,
     ) -> web.StreamResponse:
         queue = revision.queue
+        ends_at = asyncio.get_running_loop().time() + revision.limits.whole_s
         headers = proxy.request_headers(request, address.prefix)
         if "X-Request-Id" not in headers:
             headers["X-Request-Id"] = f"{random.getrandbits(128):032x}"  # to follow a request by, not a secret
@@ -231,11 +234,13 @@ class Gateway:
         for attempt in range(1, MAX_TRIES + 1):
             arrived, cold = self._clock(), not queue.pods
             endpoint = await self._revisions.place(revision, counted, refused)
-            answered = Answered(deadline, queue.activation if cold else None, arrived, self._clock)
+            answered = Answered(deadline, ends_at, queue.activation if cold else None, arrived, self._clock)
             try:
                 if upgrade:
                     return await self._proxy.websocket(request, endpoint, address.path, headers, answered)
-                return await self._proxy.forward(request, endpoint, address.path, headers, body, answered)
+                return await self._proxy.forward(
+                    request, endpoint, address.path, headers, body, answered, revision.limits.idle_s
+                )
             except NotSent as e:
                 log.info("revision %s: %s", revision.name, e)
                 if attempt == MAX_TRIES:

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headrace.local.objects.objects import Object, set_condition
+from knative import settings
 from knative.autoscaler import Decision, Life, Plan, Spec
-from knative.literals import nanoseconds
+from knative.literals import nanoseconds, parse_int
 
 KIND = "PodAutoscaler"
 REASON_ANNOTATION = "headrace.dev/decision"  # in status.annotations: the last change's reason, in words
@@ -32,11 +33,21 @@ class Wanted:
     @classmethod
     def of(cls, obj: Object) -> Wanted:
         spec = obj.get("spec") or {}
+        annotations = obj["metadata"].get("annotations") or {}
         return cls(
-            obj["metadata"].get("annotations") or {},
+            _never_at_zero(annotations) if settings.CLASS.read(annotations, str, "") == settings.HPA else annotations,
             int(spec.get("containerConcurrency") or 0),
             spec.get("reachability") != "Unreachable",
         )
+
+
+def _never_at_zero(annotations: Mapping[str, str]) -> Mapping[str, str]:
+    """What class hpa is on a laptop: nobody measures CPU or memory here, so that metric and target say nothing, and
+    requests in flight decide; it keeps a pod, as Kubernetes' autoscaler does.
+    """
+    without = {*settings.METRIC.names, *settings.TARGET.names, *settings.MIN_SCALE.names}
+    kept = {key: value for key, value in annotations.items() if key not in without}
+    return kept | {settings.MIN_SCALE.name: str(max(1, settings.MIN_SCALE.read(annotations, parse_int, 1)))}
 
 
 def life_of(obj: Object, now_s: float) -> Life:

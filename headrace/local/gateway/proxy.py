@@ -20,6 +20,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from eventing.errors import HeadraceError
+from headrace.local.http1 import HEADER_BYTES
 
 if TYPE_CHECKING:
     from headrace.local.pods.process import Endpoint
@@ -89,6 +90,8 @@ class Proxy:
             auto_decompress=False,
             skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE),
             trust_env=False,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
         )
 
     async def stop(self) -> None:
@@ -109,12 +112,13 @@ class Proxy:
         headers: CIMultiDict[str],
         body: bytes | aiohttp.StreamReader | None,
         answered: Callable[[], Mapping[str, str]],
+        idle_s: float | None = None,
     ) -> web.StreamResponse:
-        """The pod's answer, sent on to the client whole.
+        """The pod's answer, sent on to the client whole, or broken off where this is cancelled.
 
         path: with its query, as the client wrote it. body: bytes where it is small, a stream otherwise, None without
-        one. answered: called when the answer begins; gives the header fields to add to it. Raises NotSent or Broken
-        before anything of the answer went to the client.
+        one. answered: called when the answer begins; gives the header fields to add to it. idle_s: how long the pod may
+        pass nothing within its answer. Raises NotSent or Broken before anything of the answer went to the client.
         """
         url = URL(f"http://127.0.0.1:{endpoint.port}{path}", encoded=True)
         try:
@@ -131,13 +135,17 @@ class Proxy:
                 raise NotSent(reason) from e
             raise Broken(reason) from e
         try:
-            return await self._answer(request, upstream, answered())
+            return await self._answer(request, upstream, answered(), idle_s)
         finally:
             # After a whole body this does nothing; otherwise it tells the pod that nobody listens any more.
             upstream.close() if not upstream.content.at_eof() else upstream.release()
 
     async def _answer(
-        self, request: web.BaseRequest, upstream: aiohttp.ClientResponse, more: Mapping[str, str]
+        self,
+        request: web.BaseRequest,
+        upstream: aiohttp.ClientResponse,
+        more: Mapping[str, str],
+        idle_s: float | None,
     ) -> web.StreamResponse:
         headers = _end_to_end(upstream.headers)
         for name, value in more.items():
@@ -156,13 +164,18 @@ class Proxy:
         if empty:
             return out
         try:
-            async for chunk in upstream.content.iter_any():
+            while True:
+                async with asyncio.timeout(idle_s):
+                    chunk = await upstream.content.readany()
+                if not chunk:
+                    return out
                 await out.write(chunk)
-        except (aiohttp.ClientError, ConnectionError) as e:
-            # The status is out; only a broken connection can still tell the client that the body is not whole.
-            log.info("an answer of %s ended early: %s", upstream.url, e)
-            if request.transport is not None:
-                request.transport.abort()
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as e:
+            log.info("an answer of %s ended early: %s", upstream.url, e or f"nothing came for {idle_s} s")
+            _break_off(request)
+        except asyncio.CancelledError:
+            _break_off(request)
+            raise
         return out
 
     async def websocket(
@@ -189,8 +202,18 @@ class Proxy:
             )
             front.headers.extend(answered())
             await front.prepare(request)
-            await _join(front, back)
+            try:
+                await _join(front, back)
+            except asyncio.CancelledError:
+                _break_off(request)
+                raise
         return front
+
+
+def _break_off(request: web.BaseRequest) -> None:
+    """The status is out; only a broken connection can still tell the client that the answer is not whole."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 _Side = web.WebSocketResponse | aiohttp.ClientWebSocketResponse

@@ -8,22 +8,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eventing.errors import HeadraceError
 from headrace.local.gateway.request_journal import RequestJournal
 from headrace.local.gateway.request_metrics import RequestMetrics, RevisionRequests
 from headrace.local.gateway.revision_queue import NO_TRAFFIC, RevisionQueue, Traffic, Unavailable
 from headrace.local.gateway.traffic_table import ready_condition, why_not_ready
+from headrace.local.http1 import CLIENT_GONE
 from headrace.local.objects.objects import ADDED, DELETED, Change, Object, Objects
 
 if TYPE_CHECKING:
     from headrace.local.pods.process import Endpoint
 
-TIMEOUT_S = 300  # Knative's default for timeoutSeconds: from the request's arrival to the start of its answer
-CLIENT_GONE = 499  # nginx's code for a client that left; nobody reads it but the metrics
+TIMEOUT_S = 300  # Knative's default for timeoutSeconds: from the request's arrival to the end of its answer
 REVISION_LABEL = "serving.knative.dev/revision"
 H2C = "h2c"  # the name of the port of a container that speaks HTTP/2 without TLS
 
@@ -39,15 +39,41 @@ class Refusal(HeadraceError):
         self.after_s = after_s
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a request of a revision may take, in seconds, and the fields that say so."""
+
+    whole_s: float
+    """timeoutSeconds: from its arrival to the end of its answer."""
+    start_s: float
+    """From its arrival to the beginning of its answer: the shortest of all that are set."""
+    start_field: str
+    """Which one that is."""
+    idle_s: float | None
+    """idleTimeoutSeconds: between two parts of the answer; None for any time."""
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Limits:
+        """As a RevisionSpec sets them; 0 sets none. Source: knative/serving pkg/http/handler/timeout.go."""
+        whole_s = float(spec.get("timeoutSeconds") or TIMEOUT_S)
+        fields = ("timeoutSeconds", "responseStartTimeoutSeconds", "idleTimeoutSeconds")
+        set_s = {field: float(spec[field]) for field in fields if spec.get(field)} | {"timeoutSeconds": whole_s}
+        start_field = min(fields, key=lambda field: set_s.get(field, whole_s))
+        return cls(whole_s, set_s[start_field], start_field, set_s.get("idleTimeoutSeconds"))
+
+
 @dataclass(slots=True)
 class Revision:
-    """One revision as requests meet it. h2c: whether its pods speak HTTP/2 alone."""
+    """One revision as requests meet it. h2c: whether its pods speak HTTP/2 alone.
+
+    limits: how long a request may take.
+    """
 
     namespace: str
     name: str
     queue: RevisionQueue
     metrics: RevisionRequests
-    timeout_s: float
+    limits: Limits
     failure: str | None
     h2c: bool
 
@@ -110,7 +136,7 @@ class Revisions:
                 name=name,
                 queue=queue,
                 metrics=self._metrics.of(namespace, name, labels),
-                timeout_s=float(spec.get("timeoutSeconds") or TIMEOUT_S),
+                limits=Limits.of(spec),
                 failure=_failure(obj),
                 h2c=any(p.get("name") == H2C for c in spec.get("containers") or () for p in c.get("ports") or ()),
             )

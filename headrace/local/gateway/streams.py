@@ -28,6 +28,7 @@ from headrace.local.gateway.gateway import DRAIN_S, MAX_TRIES, REFUSED_S, Gatewa
 from headrace.local.gateway.proxy import HOP_BY_HOP
 from headrace.local.gateway.revision_queue import Unavailable
 from headrace.local.gateway.revisions import Counted, Refusal, Revision
+from headrace.local.http1 import CLIENT_GONE
 from headrace.local.http2.client import Pool
 from headrace.local.http2.connection import Connection, Fields, Part, Stream, StreamLost
 
@@ -106,7 +107,7 @@ class Streams:
             raise Refusal(502, f"Service {address.label!r} takes HTTP/1.1: its port is not h2c")
         with self._gateway.counted(revision) as counted:
             try:
-                async with asyncio.timeout(revision.timeout_s) as deadline:
+                async with asyncio.timeout(revision.limits.start_s) as deadline:
                     await self._try_pods(front, _onward(head, address.path), revision, deadline, counted)
                 return
             except Unavailable as e:
@@ -114,22 +115,27 @@ class Streams:
             except OSError as e:
                 # asyncio.timeout's TimeoutError is an OSError too.
                 if isinstance(e, TimeoutError) and deadline.expired():
-                    said = f"revision {revision.name!r}: {revision.timeout_s:g} s (timeoutSeconds) over"
-                    refusal = Refusal(504, said)
+                    limits = revision.limits
+                    refusal = Refusal(
+                        504, f"revision {revision.name!r}: {limits.start_s:g} s ({limits.start_field}) over"
+                    )
                 else:
                     refusal = Refusal(502, f"revision {revision.name!r}: its pod takes no connection ({e.strerror})")
-            counted.code = refusal.status
+            has_begun, counted.code = counted.code != CLIENT_GONE, refusal.status
+            if has_begun:
+                raise StreamLost(str(refusal)) from refusal
             raise refusal
 
     async def _try_pods(
         self, front: Stream, head: Part, revision: Revision, deadline: asyncio.Timeout, counted: Counted
     ) -> None:
         queue = revision.queue
+        ends_at = asyncio.get_running_loop().time() + revision.limits.whole_s
         refused: set[Endpoint] = set()
         for attempt in range(1, MAX_TRIES + 1):
             arrived, cold = self._clock(), not queue.pods
             endpoint = await self._gateway.place(revision, counted, refused)
-            answered = Answered(deadline, queue.activation if cold else None, arrived, self._clock)
+            answered = Answered(deadline, ends_at, queue.activation if cold else None, arrived, self._clock)
             try:
                 back = await self._pods.stream(endpoint.port, head)
                 return await _exchange(front, back, head, answered, counted)

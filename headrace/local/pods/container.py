@@ -93,13 +93,21 @@ def command_of(
     """
     container = container_of(pod)
     interpreter = images.interpreter(container.get("image", ""))
-    environment = {**_clean(interpreter, folder), "HOSTNAME": pod["metadata"]["name"], **base, **injected}
+    environment = {
+        **_clean(interpreter, folder),
+        "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"],
+        **base,
+        **injected,
+    }
     environment |= _from_sources(container, pod, lookup)
     for variable in container.get("env") or []:
         value = _value(variable, pod, lookup, environment)
         if value is not None:
             environment[variable["name"]] = value
     environment |= injected
+    for name, value in environment.items():
+        if "\0" in value or "=" in name or not name:
+            raise _config_error(f"{name!r} cannot be an environment variable: its name has '=', or its value a NUL")
     argv = [expand(word, environment) for word in (container.get("command") or [])]
     argv += [expand(word, environment) for word in (container.get("args") or [])]
     if not container.get("command"):
@@ -196,10 +204,11 @@ def _values(kind: str, reference: Object, pod: Object, lookup: Lookup) -> dict[s
     data: dict[str, Any] = obj.get("data") or {}
     if kind == "ConfigMap":
         return {key: str(value) for key, value in data.items()}
+    # An environment is of bytes: what is no text stays what it is, and stands in nobody's way who asks for another key.
     try:
-        decoded = {key: base64.b64decode(value, validate=True).decode() for key, value in data.items()}
-    except (binascii.Error, UnicodeDecodeError) as e:
-        raise _config_error(f"Secret {reference['name']!r} cannot be an environment variable: {e}") from e
+        decoded = {key: base64.b64decode(value).decode("utf-8", "surrogateescape") for key, value in data.items()}
+    except binascii.Error as e:
+        raise _config_error(f"Secret {reference['name']!r} cannot be read: {e}") from e
     return {**decoded, **(obj.get("stringData") or {})}
 
 

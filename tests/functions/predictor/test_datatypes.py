@@ -19,7 +19,8 @@ from werkzeug.test import Client
 from functions import tensors
 from functions.predictor.grpc_server import open_inference_pb2 as v2
 from functions.predictor.grpc_server.inference import FIELDS
-from functions.predictor.wire.infer_request import MAX_RANK, MAX_ROWS
+from functions.predictor.wire.infer_request import MAX_ROWS
+from functions.tensors import MAX_RANK
 from tests.functions import packages
 from tests.functions.predictor import predictors
 from tests.functions.predictor.grpc_server import doors

@@ -57,6 +57,13 @@ def test_a_body_is_read_in_every_encoding_that_it_may_have(encoding: str | None,
     assert _read(body, encoding) == TEXT
 
 
+def test_a_body_that_ends_before_its_length_is_refused() -> None:
+    """As the web server gives it when the client has gone: what came may be whole JSON, and is not what was sent."""
+    with pytest.raises(Refusal, match=r"ended after 14 of 20 bytes") as refusal:
+        BODIES.read({"CONTENT_LENGTH": "20", "wsgi.input": io.BytesIO(b'{"inputs": []}')})
+    assert refusal.value.status == 400
+
+
 @pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, br", "gzip;q=1"])
 def test_another_encoding_is_415_and_says_which_are_taken(encoding: str) -> None:
     status, reason = _refused(TEXT, encoding)

@@ -177,7 +177,16 @@ def test_every_fault_of_an_object_is_named_at_once(client: Client) -> None:
     ("change", "said"),
     [
         ({"traffic": [{"latestRevision": True, "percent": 80}]}, "Traffic targets sum to 80, want 100: spec.traffic"),
-        ({"traffic": [{"percent": 100}]}, "expected exactly one, got neither: spec.traffic[0].latestRevision"),
+        (
+            {"traffic": [{"percent": 100, "latestRevision": False}]},
+            "may not set revisionName '' when latestRevision is false: spec.traffic[0].latestRevision",
+        ),
+        (
+            {"traffic": [{"percent": 100, "configurationName": "hello"}]},
+            "must not set the field(s): spec.traffic[0].configurationName",
+        ),
+        ({"traffic": [{"percent": 100, "url": "http://x"}]}, "must not set the field(s): spec.traffic[0].url"),
+        ({"traffic": [{"percent": 100, "tag": "a" * 64}]}, "spec.traffic[0].tag"),
         ({"template": {"spec": {}}}, "missing field(s): spec.template.spec.containers"),
         (
             {"template": {"spec": {"timeoutSeconds": 601, "containers": [{"image": "x"}]}}},
@@ -193,6 +202,10 @@ def test_what_knatives_webhook_refuses_is_refused(client: Client, change: dict[s
     status, answer = client("POST", SERVICES, service(**change))
     assert status == 400
     assert said in answer["message"]
+
+
+def test_traffic_that_names_no_revision_is_the_latest_ones(client: Client) -> None:
+    assert client("POST", SERVICES, service(traffic=[{"percent": 100}, {"tag": "now"}]))[0] == 201
 
 
 def test_a_service_name_must_be_a_dns_label(client: Client) -> None:
@@ -274,10 +287,27 @@ def test_a_json_patch_applies_whole_or_not_at_all(client: Client) -> None:
         {"op": "replace", "path": "/data/a", "value": "2"},
         {"op": "test", "path": "/data/a", "value": "1"},
     ]
-    assert client("PATCH", f"{MAPS}/c", both, Content_Type="application/json-patch+json")[0] == 422
+    status, refused = client("PATCH", f"{MAPS}/c", both, Content_Type="application/json-patch+json")
+    assert status == 422
+    assert "operation 1 of the JSON patch does not apply" in refused["message"]
+    assert "details" not in refused  # with them kubectl would not print the message
     assert client("PATCH", f"{MAPS}/c", [1], Content_Type="application/json-patch+json")[0] == 400
     assert client("GET", f"{MAPS}/c")[1]["data"] == {"a": "1"}
     assert client("PATCH", f"{MAPS}/c", both[:1], Content_Type="application/json-patch+json")[1]["data"] == {"a": "2"}
+
+
+def test_what_a_full_disk_does_not_keep_is_refused_with_that_reason(client: Client) -> None:
+    client("POST", MAPS, config_map(a="1"))
+    # As small as it is already: what SQLite says of a full disk.
+    client.server.run(lambda: client.server.objects._file._db.execute("PRAGMA max_page_count=1"))
+    status, answer = client(
+        "PATCH", f"{MAPS}/c", {"data": {"a": "x" * 100_000}}, Content_Type="application/merge-patch+json"
+    )
+    assert (status, answer["kind"], answer["reason"]) == (500, "Status", "InternalError")
+    assert "database or disk is full" in answer["message"]
+    client.server.run(lambda: client.server.objects._file._db.execute("PRAGMA max_page_count=1000000"))
+    assert client("GET", f"{MAPS}/c")[1]["data"] == {"a": "1"}
+    assert client("PATCH", f"{MAPS}/c", {"data": {"a": "2"}}, Content_Type="application/merge-patch+json")[0] == 200
 
 
 def test_a_strategic_patch_merges_the_conditions_of_a_status(client: Client) -> None:

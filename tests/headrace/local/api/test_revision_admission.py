@@ -68,7 +68,8 @@ def test_a_container_is_judged(container: dict[str, Any], said: str | None) -> N
         (MOUNT | {"mountPath": "tmp"}, CACHE, "invalid value: tmp"),
         (MOUNT | {"mountPath": ""}, CACHE, "missing field(s): spec.containers[0].volumeMounts[0].mountPath"),
         (MOUNT | {"mountPropagation": "None"}, CACHE, "kubernetes.podspec-volumes-mount-propagation"),
-        (MOUNT, {"name": "cache", "secret": {}}, "should be readOnly for this type of volume"),
+        (MOUNT, {"name": "cache", "secret": {}}, None),  # read-only by default
+        (MOUNT, {"name": "cache", "configMap": {"name": "a"}}, None),
         (MOUNT | {"readOnly": True}, {"name": "cache", "secret": {}}, None),
         (MOUNT, {"name": "cache"}, "expected exactly one, got neither"),
         (MOUNT, CACHE | {"secret": {}}, "expected exactly one, got both"),

@@ -56,3 +56,12 @@ def test_a_required_field_an_unknown_one_and_a_wrong_choice_are_found_together()
         ("spec.restartPolicy", "FieldValueNotSupported", False),
         ("spec.replicas", "FieldValueInvalid", True),
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "right"), [("YWI=", True), ("YW\nI=", True), ("", True), ("not base64!", False), ("YWI", False)]
+)
+def test_bytes_are_base64_and_are_not_told_where_they_are_not(value: str, right: bool) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"key": value}}
+    found = [(fault.path, fault.message) for fault in schema.check(secret)]
+    assert found == ([] if right else [("data.key", "Invalid value: illegal base64 data")])

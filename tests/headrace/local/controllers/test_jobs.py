@@ -151,6 +151,19 @@ def test_a_job_of_many_completions_runs_as_many_at_once_as_it_may(tmp_path: Path
     run(main())
 
 
+def test_each_pod_of_an_indexed_job_knows_its_index(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with laptop(tmp_path) as it:
+            told = 'echo "$JOB_COMPLETION_INDEX of $HOSTNAME"'
+            it.objects.create(job("j", told, completions=3, parallelism=2, completionMode="Indexed"))
+            await eventually(lambda: it.condition("Job", "j", "Complete")[0] == "True")
+            assert status(it)["completedIndexes"] == "0-2"
+            logs = sorted(it.log(pod["metadata"]["name"]).strip() for pod in it.pods())
+            assert logs == ["0 of j-0", "1 of j-1", "2 of j-2"]
+
+    run(main())
+
+
 def test_a_pod_that_may_restart_fails_in_place_and_its_restarts_count(tmp_path: Path) -> None:
     async def main() -> None:
         async with laptop(tmp_path) as it:

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from headrace.local import http1
 from headrace.local.gateway.gateway import Gateway
 from headrace.local.gateway.streams import Streams
 from headrace.local.http2.doorway import Doorway
@@ -114,7 +115,7 @@ async def place(tmp_path: Path, **options: Any) -> AsyncIterator[Place]:
         host = request.headers["Host"].partition(":")[0]
         return await (gateway.handle_path(request) if host == "127.0.0.1" else gateway.handle_host(request, host))
 
-    server, streams = web.Server(door), Streams(gateway)
+    server, streams = http1.server(door), Streams(gateway)
     runner = web.ServerRunner(server, shutdown_timeout=1)
     await runner.setup()
     loop = asyncio.get_running_loop()

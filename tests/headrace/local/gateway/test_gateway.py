@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 
 import aiohttp
@@ -11,6 +12,7 @@ import prometheus_client
 import pytest
 from aiohttp import web
 
+from headrace.local import http1
 from headrace.local.gateway import revision_queue
 from headrace.local.pods.process import Endpoint
 from tests.headrace.local.gateway.fleet import NAMESPACE, Fleet, place, pod, saying, until
@@ -303,28 +305,138 @@ def test_a_full_queue_answers_503_with_the_reason_at_once(tmp_path: Path) -> Non
     asyncio.run(promise())
 
 
-def test_no_answer_within_timeout_seconds_is_504_and_a_slow_stream_is_not(tmp_path: Path) -> None:
-    async def slow(request: web.BaseRequest) -> web.StreamResponse:
-        if request.path == "/stream":
-            out = web.StreamResponse()
-            await out.prepare(request)
-            await out.write(b"begun ")
-            await asyncio.sleep(1.5)
-            await out.write(b"ended")
-            return out
+async def _slow(request: web.BaseRequest) -> web.StreamResponse:
+    """Never answers, but for /stream?N: that begins at once, and has a part each tenth of a second, N of them."""
+    if request.path != "/stream":
         await asyncio.sleep(30)
-        return web.Response()
+    out = web.StreamResponse()
+    await out.prepare(request)
+    for part in range(int(request.query_string or 0)):
+        await out.write(f"{part} ".encode())
+        await asyncio.sleep(0.1)
+    if request.query_string == "1":
+        await asyncio.sleep(30)
+    return out
 
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"timeoutSeconds": 1}, "1 s (timeoutSeconds)"),
+        ({"timeoutSeconds": 30, "responseStartTimeoutSeconds": 1}, "1 s (responseStartTimeoutSeconds)"),
+        ({"timeoutSeconds": 30, "idleTimeoutSeconds": 1}, "1 s (idleTimeoutSeconds)"),
+        ({"timeoutSeconds": 1, "responseStartTimeoutSeconds": 2, "idleTimeoutSeconds": 0}, "1 s (timeoutSeconds)"),
+    ],
+    ids=["whole", "start", "idle", "the shortest"],
+)
+def test_no_answer_within_the_timeouts_of_the_revision_is_504(tmp_path: Path, spec: dict[str, int], said: str) -> None:
     async def promise() -> None:
-        async with place(tmp_path) as at, pod(slow) as endpoint:
-            at.flights(timeoutSeconds=1)
+        async with place(tmp_path) as at, pod(_slow) as endpoint:
+            at.flights(**spec)
             at.fleet.set("flights-1", endpoint)
-            (status, text), streamed = await asyncio.gather(at.get(), at.get("/svc/headrace/flights/stream"))
+            (status, text), streamed = await asyncio.gather(at.get(), at.get("/svc/headrace/flights/stream?3"))
             assert status == 504
-            assert json.loads(text)["error"] == "revision 'flights-1': 1 s (timeoutSeconds) over, without an answer"
-            assert streamed == (200, "begun ended")
+            assert json.loads(text)["error"] == f"revision 'flights-1': {said} over, without an answer"
+            assert streamed == (200, "0 1 2 ")
             at.fleet.set("flights-1")
             assert "waiting for a ready pod" in (await at.get())[1]
+
+    asyncio.run(promise())
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [({"timeoutSeconds": 1}, 100), ({"idleTimeoutSeconds": 1}, 1)],
+    ids=["longer than timeoutSeconds", "silent for idleTimeoutSeconds"],
+)
+def test_an_answer_that_has_begun_is_broken_off_by_the_timeouts_too(
+    tmp_path: Path, spec: dict[str, int], parts: int
+) -> None:
+    """As queue-proxy does: who streams for longer meets that on a laptop, not first in a cluster."""
+
+    async def promise() -> None:
+        async with place(tmp_path) as at, pod(_slow) as endpoint:
+            at.flights(**spec)
+            at.fleet.set("flights-1", endpoint)
+            with pytest.raises(aiohttp.ClientError):
+                await at.get(f"/svc/headrace/flights/stream?{parts}")
+            await until(lambda: at.gateway.in_flight(NAMESPACE, "flights-1") == 0)
+
+    asyncio.run(promise())
+
+
+async def _said(url: str, request: bytes) -> bytes:
+    """The first bytes that the front says to these."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(request)
+        return await asyncio.wait_for(reader.read(65536), 20)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "expectation", "said"),
+    [
+        ("1.1", "100-continue", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        ("1.1", "100-Continue", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        ("1.1", "a-miracle", b"HTTP/1.1 417 "),
+    ],
+)
+def test_a_client_that_waits_before_its_body_is_told_to_go_on(
+    tmp_path: Path, version: str, expectation: str, said: bytes
+) -> None:
+    head = (
+        f"POST /svc/headrace/flights/ HTTP/{version}\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\nExpect: {expectation}"
+    )
+
+    async def promise() -> None:
+        async with place(tmp_path) as at, pod(saying("hello")) as endpoint:
+            at.flights()
+            at.fleet.set("flights-1", endpoint)
+            assert (await _said(at.url, f"{head}\r\n\r\n".encode())).startswith(said)
+            whole = await _said(at.url, f"{head}\r\n\r\n".encode() + b"12345")
+            assert whole.startswith(said)
+
+    asyncio.run(promise())
+
+
+def test_a_client_that_leaves_within_its_body_is_no_error_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def promise() -> None:
+        async with place(tmp_path) as at, pod(saying("hello")) as endpoint:
+            at.flights()
+            at.fleet.set("flights-1", endpoint)
+            host, _, port = at.url.removeprefix("http://").partition(":")
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"POST /svc/headrace/flights/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\n12")
+            await until(lambda: at.gateway.in_flight(NAMESPACE, "flights-1") == 1)
+            writer.close()
+            await until(lambda: at.gateway.in_flight(NAMESPACE, "flights-1") == 0)
+
+    asyncio.run(promise())
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_headers_and_queries_of_many_kilobytes_pass_both_ways(tmp_path: Path) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        long = request.headers["Token"] + request.query_string
+        return web.Response(text=str(len(long)), headers={"Token": request.headers["Token"]})
+
+    async def promise() -> None:
+        pods = web.ServerRunner(http1.server(answer))
+        await pods.setup()
+        await web.TCPSite(pods, "127.0.0.1", 0).start()
+        async with place(tmp_path) as at:
+            at.flights()
+            at.fleet.set("flights-1", Endpoint("pod-1", pods.addresses[0][1]))
+            url = f"{at.url}/svc/headrace/flights/?{'q' * 30_000}"
+            async with at.client.get(url, headers={"Token": "t" * 30_000}, max_field_size=2**16) as told:
+                assert (told.status, await told.text()) == (200, "60000")
+                assert told.headers["Token"] == "t" * 30_000
+        await pods.cleanup()
 
     asyncio.run(promise())
 

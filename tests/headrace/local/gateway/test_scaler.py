@@ -133,6 +133,22 @@ def test_a_new_revision_gets_its_initial_scale_and_goes_to_zero_in_knatives_time
     within(world, promise)
 
 
+@pytest.mark.parametrize(("more", "pods"), [({}, 1), ({"min_scale": "2"}, 2), ({"min_scale": "0"}, 1)])
+def test_class_hpa_never_goes_to_zero_and_scales_on_requests(world: World, more: dict[str, str], pods: int) -> None:
+    """Its target is percents of a core, which as requests in flight would never bring a second pod."""
+
+    def promise() -> None:
+        # As `class` is a word of Python's.
+        world.autoscaler(**{"class": "hpa.autoscaling.knative.dev", "metric": "cpu", "target": "80000"}, **more)
+        world.pass_time(200)
+        assert world.pods[REVISION] == pods
+        world.load[REVISION] = 700.0
+        world.pass_time(10)
+        assert world.pods[REVISION] > pods
+
+    within(world, promise)
+
+
 def test_a_pod_that_the_activator_was_in_front_of_all_along_goes_without_a_grace_period(world: World) -> None:
     """The default target burst, 211, is beyond what one pod bears: the traffic is where the grace period would have it
     go.

@@ -226,6 +226,29 @@ def test_what_the_gateway_refuses_is_a_status_with_its_reason(
     asyncio.run(promise())
 
 
+def test_a_stream_that_has_begun_is_broken_off_after_timeout_seconds(tmp_path: Path) -> None:
+    async def promise() -> None:
+        ended = threading.Event()
+
+        def parts() -> Iterator[bytes]:
+            yield b"one"
+            ended.wait(60)
+
+        with grpc_pod() as (endpoint, *_):
+            async with place(tmp_path) as at:
+                flights(at, endpoint, timeoutSeconds=1)
+                with channel(at) as opened:
+                    answers = opened.stream_stream("/test.Test/Stream")(parts(), timeout=60)
+                    assert await asyncio.to_thread(next, answers) == b"one"
+                    with pytest.raises(grpc.RpcError) as caught:
+                        await asyncio.to_thread(next, answers)
+                    ended.set()
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.CANCELLED
+
+    asyncio.run(promise())
+
+
 def test_http_1_to_a_service_of_http_2_is_told_so(tmp_path: Path) -> None:
     async def promise() -> None:
         with grpc_pod() as (endpoint, *_):

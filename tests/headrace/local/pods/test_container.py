@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ from headrace.local.pods.container import Command, Images, NotRunnable
 OBJECTS: dict[tuple[str, str], Object] = {
     ("ConfigMap", "settings"): {"data": {"COLOUR": "red", "SIZE": "5"}},
     ("Secret", "keys"): {"data": {"TOKEN": base64.b64encode(b"s3cret").decode()}},
+    ("Secret", "mixed"): {
+        "data": {
+            "user": "bWU=\n",  # base64, as a tool writes it that breaks lines
+            "store.jks": base64.b64encode(b"\xfe\xed\0\1").decode(),
+            "latin": base64.b64encode(b"\xe9").decode(),
+        }
+    },
 }
 
 
@@ -69,6 +77,15 @@ def test_values_come_from_keys_and_fields() -> None:
     assert "D" not in made
 
 
+def test_a_secrets_text_is_had_beside_a_key_that_holds_bytes() -> None:
+    env = [
+        {"name": "USER", "valueFrom": {"secretKeyRef": {"name": "mixed", "key": "user"}}},
+        {"name": "LATIN", "valueFrom": {"secretKeyRef": {"name": "mixed", "key": "latin"}}},
+    ]
+    made = command(env=env).environment
+    assert (made["USER"], os.fsencode(made["LATIN"])) == ("me", b"\xe9")
+
+
 @pytest.mark.parametrize(
     ("described", "reason", "final"),
     [
@@ -80,6 +97,13 @@ def test_values_come_from_keys_and_fields() -> None:
             False,
         ),
         ({"env": [{"name": "A", "valueFrom": {"resourceFieldRef": {}}}]}, "UnsupportedEnvironment", True),
+        ({"env": [{"name": "A", "value": "a\0b"}]}, "CreateContainerConfigError", False),
+        ({"env": [{"name": "A=B", "value": "c"}]}, "CreateContainerConfigError", False),
+        (
+            {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "mixed", "key": "store.jks"}}}]},
+            "CreateContainerConfigError",
+            False,
+        ),
     ],
 )
 def test_what_cannot_be_started_is_told_with_kubelets_reason(
