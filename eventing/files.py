@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -29,6 +30,7 @@ PART = ".part"  # ends the name of what is not whole yet; a dot begins it, and s
 # What nobody has written to for this long has lost its writer: a living one writes every few milliseconds. A day,
 # because machines that share a folder may disagree on the time by hours, and a stopped process may go on.
 LEFTOVER_S = 24 * 3600.0
+CLOCKS_APART = "RequestTimeTooSkewed"  # S3's word for a signature more than a quarter of an hour off
 SWEEP_S = 3600.0  # between two looks for leftovers in a folder that is written to
 
 log = logging.getLogger(__name__)
@@ -273,7 +275,13 @@ def reachable(place: object, what: str = "the store") -> Iterator[None]:
     except FileNotFoundError:
         raise
     except PermissionError as e:
-        why = f"its keys or rights do not suffice ({e.strerror or e})"
+        said = getattr(e.__cause__, "response", None) or {}
+        if (said.get("Error") or {}).get("Code") == CLOCKS_APART:
+            why = (
+                f"this machine's clock, {datetime.now(UTC):%F %T} UTC, is too far from the store's ({e.strerror or e})"
+            )
+        else:
+            why = f"its keys or rights do not suffice ({e.strerror or e})"
         raise RetryLater(f"{what} {place} cannot be reached: {why}", after_s=AWAY_S) from e
     except OSError as e:
         full = e.errno in (errno.ENOSPC, errno.EDQUOT)

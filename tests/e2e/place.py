@@ -6,9 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tests import waiting
+from tests.answers import Answer, ask
 
 T = TypeVar("T")
 
@@ -25,20 +23,6 @@ WITHIN_S = 180.0  # for anything that is waited for: generous, because the machi
 def until(what: str, condition: Callable[[], T | None], within_s: float = WITHIN_S) -> T:
     """What `condition` gives once that is neither None nor false. Fails naming what was waited for."""
     return waiting.until(what, condition, within_s, every_s=0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an HTTP server said."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    seconds: float
-    """From the request to the whole answer."""
-
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 @dataclass(frozen=True)
@@ -103,15 +87,7 @@ class Deployed:
         """A request to a Service through the cluster's gateway, whatever its answer's status."""
         host = urlsplit(self.get("ksvc", service)["status"]["url"]).hostname or ""
         said = {"Host": f"{tag}-{host}" if tag else host, "Content-Type": "application/json", **(headers or {})}
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://{self.gateway}{path}", data=data, headers=said)
-        began = time.monotonic()
-        try:
-            with urllib.request.urlopen(request, timeout=WITHIN_S) as answer:
-                status, heard, read = answer.status, dict(answer.headers), answer.read()
-        except urllib.error.HTTPError as e:
-            status, heard, read = e.code, dict(e.headers), e.read()
-        return Answer(status, heard, read, time.monotonic() - began)
+        return ask(f"http://{self.gateway}{path}", body, said, WITHIN_S)
 
     def v1(self, model: str, rows: Sequence[Mapping[str, Any]]) -> Answer:
         """Rows by TensorFlow Serving's protocol."""

@@ -18,7 +18,7 @@ import pytest
 
 from eventing.contract import ModelTrained
 from headrace import flights
-from tests.e2e import store
+from tests.e2e import images, store
 from tests.e2e.images import reference
 from tests.e2e.kit import Kit
 from tests.e2e.place import Deployed, until
@@ -26,6 +26,7 @@ from tests.e2e.place import Deployed, until
 pytestmark = pytest.mark.bad_day
 
 MODEL = "months"
+HOUR_S = 3600
 Figure = Callable[[str], None]
 T = TypeVar("T")
 
@@ -134,6 +135,44 @@ def test_a_channel_that_restarts_loses_no_dataset(
         dropped.result()
     assert len(trained(served)) == before + 1
     figure(f"the Broker's channel killed at a drop: judged after {time.monotonic() - began:.0f} s, trained once")
+
+
+def test_a_trainers_clock_an_hour_off_is_named_and_once_it_is_right_the_month_is_trained(
+    kit: Kit, served: Deployed, month: Callable[[int], Path], figure: Figure
+) -> None:
+    """An S3 store refuses what is signed at another hour than its own."""
+    before, file = len(trained(served)), month(5)
+    ahead = f"--image=trainers={images.with_clock(kit, 'trainers', HOUR_S)}"
+    served.headrace("deploy", *served.deployment, ahead, "--set=HEADRACE_PATIENCE_S=1")
+    began = time.monotonic()
+    try:
+        told = served.run("drop", str(file), "--dataset", MODEL, "--target", flights.TARGET, "--wait")
+        assert told.returncode == 1 and "clock" in told.stdout, told.stdout + told.stderr
+    finally:
+        served.headrace("deploy", *served.deployment)
+    figure(f"a trainer's clock an hour off: its training failed, for that reason, in {time.monotonic() - began:.0f} s")
+    learn(served, file)
+    assert len(trained(served)) == before + 1
+
+
+def test_functions_whose_clock_is_an_hour_off_hold_the_loop_up_and_lose_nothing(
+    kit: Kit, served: Deployed, month: Callable[[int], Path], figure: Figure
+) -> None:
+    """What is trained meanwhile is told to those who cannot reach the store, again and again."""
+    before = len(trained(served))
+    behind = f"--image=functions={images.with_clock(kit, 'functions', -HOUR_S)}"
+    served.headrace("drop", str(month(6)), "--dataset", MODEL, "--target", flights.TARGET)
+    began = time.monotonic()
+    served.headrace("deploy", *served.deployment, behind)
+    try:
+        time.sleep(20.0)
+        told = served.run("events")
+        assert told.returncode == 1 and "clock" in told.stderr, told.stdout + told.stderr
+    finally:
+        served.headrace("deploy", *served.deployment)
+    until("the month's model in the journal", lambda: len(trained(served)) > before)
+    assert len(trained(served)) == before + 1
+    figure(f"the functions' clocks an hour off for a while: trained once, told after {time.monotonic() - began:.0f} s")
 
 
 @contextmanager

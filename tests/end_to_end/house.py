@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,6 +29,7 @@ from eventing.contract import (
 from headrace import journal, reach
 from headrace.journal import Entry
 from tests import waiting
+from tests.answers import Answer, ask
 
 T = TypeVar("T")
 
@@ -46,27 +45,9 @@ def until(what: str, condition: Callable[[], T | None], within_s: float = WITHIN
     return waiting.until(what, condition, within_s, every_s=0.1)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an HTTP server said."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
 def post(url: str, body: Any, headers: Mapping[str, str] | None = None, timeout_s: float = WITHIN_S) -> Answer:
     """The answer, whatever its status. Raises OSError when there is none."""
-    said = {"Content-Type": "application/json", **(headers or {})}
-    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=said)
-    try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-            return Answer(answer.status, dict(answer.headers), answer.read())
-    except urllib.error.HTTPError as e:
-        return Answer(e.code, dict(e.headers), e.read())
+    return ask(url, body, headers, timeout_s)
 
 
 @dataclass

@@ -16,9 +16,10 @@ import pytest
 
 from eventing.contract import ModelPromoted, ModelRejected, ModelRolledBack, ModelTrained
 from headrace import daemon
+from tests.answers import Answer
 from tests.end_to_end import tables
 from tests.end_to_end.conftest import Open
-from tests.end_to_end.house import VERDICTS, Answer, House, until
+from tests.end_to_end.house import VERDICTS, House, until
 
 MODEL = "duel"
 PREDICTOR = "ghcr.io/headrace/predictor"

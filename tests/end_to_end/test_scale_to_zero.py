@@ -10,9 +10,10 @@ import time
 import pytest
 
 from eventing.contract import ModelPromoted
+from tests.answers import Answer
 from tests.end_to_end import tables
 from tests.end_to_end.conftest import Open
-from tests.end_to_end.house import Answer, House, until
+from tests.end_to_end.house import House, until
 
 MODEL = "idle"
 FUNCTIONS = ("promoter", "drift-watch", "job-watch", "dead-letters")

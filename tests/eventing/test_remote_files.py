@@ -15,6 +15,7 @@ import pytest
 from eventing import files
 from eventing.errors import Misconfigured, RetryLater
 from eventing.remote_files import RemoteFiles
+from tests import clocks
 from tests.s3_server import S3
 
 
@@ -103,6 +104,17 @@ def test_a_wrong_setting_is_told_for_what_it_is(s3: S3, s3_url: str, changes: di
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].startswith("eventing.errors.RetryLater: the store s3://"), done.stderr
     assert told in done.stderr.splitlines()[-1]
+
+
+def test_a_clock_that_is_an_hour_off_is_told_as_that(s3: S3, s3_url: str, tmp_path: Path) -> None:
+    library = clocks.library(tmp_path)
+    if library is None:
+        pytest.skip("there is no C compiler here, for a program whose clock is off")
+    code = f"from eventing import files; files.open_files({s3_url!r}).read('a')"
+    environ = {**os.environ, **s3.environ, **clocks.environ(str(library), 3600)}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith("eventing.errors.RetryLater: the store s3://") and "too far from the store's" in told, done
 
 
 def test_one_object_costs_one_request(s3: S3, s3_url: str, tmp_path: Path) -> None:
