@@ -99,8 +99,8 @@ def judged(
         recoded = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
         codes = np.where(column.codes < 0, np.int32(-1), recoded[column.codes]) if len(recoded) else column.codes
         return Column(name, codes=codes, words=tuple(encoded.dictionary.to_pylist()))
-    kinds = np.where(empty, 0, np.where(numeric, 1, 2))[column.codes] if len(bare) else np.empty(0, int)
-    kinds = np.where(column.codes < 0, 0, kinds)
+    # The missing code -1 is the last entry: of a column that is empty in every row, the only one.
+    kinds = np.append(np.where(empty, 0, np.where(numeric, 1, 2)), 0)[column.codes]
     odd = np.flatnonzero(kinds == 2)
     cells = column.words.take(pa.array(column.codes[odd[:200]])).to_pylist()
     what = f"is not a number, as the rest of {shown(name)} is"

@@ -36,7 +36,7 @@ def read(file: Path, name: str) -> Table:
         texts = [each.name for each in schema if pa.types.is_string(each.type) or pa.types.is_large_string(each.type)]
         with pyarrow.parquet.ParquetFile(file, read_dictionary=texts) as source:
             unpacked = source.read()
-    except (pa.ArrowException, OSError) as e:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
         raise table.refuse("unreadable file", f"the file cannot be read as Parquet: {e}") from e
     faults = Faults()
     columns: dict[str, Text | Numbers] = {}
@@ -45,7 +45,9 @@ def read(file: Path, name: str) -> Table:
         if title in index:
             continue
         column = _typed(title, unpacked.column(title), faults)
-        if column is not None:
+        if isinstance(column, Text) and not _is_utf8(column):
+            faults.of_file("not UTF-8", f"column {shown(title)} holds text that is not UTF-8; write it as UTF-8", title)
+        elif column is not None:
             columns[title] = column
     if faults:
         raise faults.error()
@@ -87,6 +89,15 @@ def _typed(name: str, column: pa.ChunkedArray, faults: Faults) -> Text | Numbers
         column=name,
     )
     return None
+
+
+def _is_utf8(text: Text) -> bool:
+    """Parquet says that text is UTF-8, and not every writer sees to it."""
+    try:
+        text.words.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _by_its_digits(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:

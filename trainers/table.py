@@ -266,6 +266,8 @@ def _header(text: str) -> tuple[str, list[str], int, str]:
         names = next(reader)
     except csv.Error as e:
         raise refuse("no header", f"the header cannot be read: {e}", row=1) from e
+    if taken == _LONGEST_HEADER:
+        raise refuse("no header", f"the header is longer than {_LONGEST_HEADER:,} characters", row=1)
     return delimiter, names, reader.line_num, text[taken:]
 
 
