@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from eventing.errors import Rejected
 
 SHOWN_CELL = 60  # characters of a cell that a reason repeats: enough to find it, and 100 reasons stay under 64 KiB
 DELIMITERS = ",;\t|"
+_SEPARATOR_LINE = re.compile(r"sep=([,;\t|])\r?\n", re.IGNORECASE)
 _HEAD_CHARACTERS = 1 << 16  # in which the delimiter is looked for
 _LONGEST_HEADER = 8 << 20  # characters
 _BLOCK_BYTES = 8 << 20  # pyarrow wants each record whole inside one block; a longer record is refused with its line
@@ -247,11 +249,16 @@ def _undecodable(raw: bytes) -> list[int]:
 def _header(text: str) -> tuple[str, list[str], int, str]:
     """The delimiter, the names of the columns, the lines they take, and all that follows.
 
-    Spreadsheets of many languages write `;` where others write `,`.
+    Spreadsheets of many languages write `;` where others write `,`, and some say so in a line before the header.
     """
+    told = _SEPARATOR_LINE.match(text)
+    if told:
+        text = text[told.end() :]
+    if not text:
+        raise refuse("no rows", "the file has neither header nor rows; expected at least 20")
     if text[0] in "\r\n":
         raise refuse("no header", "the first line is empty; expected the names of the columns there", row=1)
-    delimiter = max(DELIMITERS, key=lambda candidate: _fitness(text, candidate))
+    delimiter = told[1] if told else max(DELIMITERS, key=lambda candidate: _fitness(text, candidate))
     taken = 0
 
     def lines() -> Iterator[str]:
@@ -268,7 +275,7 @@ def _header(text: str) -> tuple[str, list[str], int, str]:
         raise refuse("no header", f"the header cannot be read: {e}", row=1) from e
     if taken == _LONGEST_HEADER:
         raise refuse("no header", f"the header is longer than {_LONGEST_HEADER:,} characters", row=1)
-    return delimiter, names, reader.line_num, text[taken:]
+    return delimiter, names, reader.line_num + bool(told), text[taken:]
 
 
 def _fitness(text: str, delimiter: str) -> tuple[int, int]:

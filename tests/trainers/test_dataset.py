@@ -205,6 +205,14 @@ def test_a_line_break_of_any_kind_in_a_quoted_name_takes_no_row(tmp_path: Path, 
         assert data.rows == len(ROWS) and data.columns[0].name == name
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_line_by_which_a_spreadsheet_tells_the_delimiter_is_no_header(tmp_path: Path, end: str) -> None:
+    rows = [f"{i};a,b;{i % 2}" for i in range(40)]
+    data = learn(tmp_path, end.join(["\ufeffsep=;", "x;y;target", *rows]))
+    assert data.rows == 40 and data.columns[0].name == "x" and data.lines.tolist() == list(range(3, 43))
+    assert refused(tmp_path, f"sep=;{end}").counts == {"no rows": 1}
+
+
 def test_a_header_without_an_end_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path, ",".join(f"column{i}" for i in range(800_000)) + "\n1,2\n")
     assert error.counts == {"no header": 1} and "longer than 8,388,608 characters" in error.reasons[0].what
