@@ -53,7 +53,7 @@ def fit(given: Table | list[Row], inputs: Mapping[str, str]) -> tuple[list[Row],
     """
     if isinstance(given, Table):
         taken = {
-            name: cells(column, inputs[name], decimal_comma=given.decimal_comma)
+            name: cells(column, inputs[name], delimiter=given.delimiter)
             for name, column in given.columns.items()
             if name in inputs
         }
@@ -65,10 +65,10 @@ def fit(given: Table | list[Row], inputs: Mapping[str, str]) -> tuple[list[Row],
     return kept, sorted(names)
 
 
-def cells(column: Text | Numbers, datatype: str, *, decimal_comma: bool = False) -> list[Any]:
+def cells(column: Text | Numbers, datatype: str, *, delimiter: str = "") -> list[Any]:
     """A column's cells as JSON has them: what is not of the datatype stays text, for the model to name it.
 
-    decimal_comma: as in `Table`.
+    delimiter: as in `Table`.
     """
     if isinstance(column, Numbers):
         if datatype != _TEXT:
@@ -77,7 +77,7 @@ def cells(column: Text | Numbers, datatype: str, *, decimal_comma: bool = False)
         column = columns.spelled(column)
     said = column.words.to_pylist()
     # As the trainers read a number; text stays as it stands.
-    spelled = columns.plain(pc.utf8_trim_whitespace(column.words), decimal_comma=decimal_comma).to_pylist()
+    spelled = columns.plain(pc.utf8_trim_whitespace(column.words), delimiter).to_pylist()
     words = [_cell(word, number, datatype) for word, number in zip(said, spelled, strict=True)]
     return [words[code] if code >= 0 else None for code in column.codes.tolist()]
 

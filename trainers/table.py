@@ -126,8 +126,8 @@ class Table:
     records: int
     """Rows in the file, the ragged ones too."""
     faults: Faults = field(default_factory=Faults)
-    decimal_comma: bool = False
-    """Whether 0,5 may be a number: where commas do not part the cells."""
+    delimiter: str = ""
+    """What parts the cells of a CSV, and tells how its numbers may be spelled; "" of Parquet."""
     notes: tuple[str, ...] = ()
     """What was left out, for people."""
 
@@ -199,7 +199,7 @@ def _read_csv(file: Path, name: str) -> Table:
         None,
         lambda i: f"row has {ragged[i][1]} cell{'s' * (ragged[i][1] != 1)}; expected {cells}",
     )
-    return Table(name, filled, good_lines, len(good_lines) + len(ragged), faults, decimal_comma=delimiter != ",")
+    return Table(name, filled, good_lines, len(good_lines) + len(ragged), faults, delimiter)
 
 
 def _line_of_records(

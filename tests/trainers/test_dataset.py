@@ -218,7 +218,7 @@ def test_a_header_without_an_end_is_refused(tmp_path: Path) -> None:
     assert error.counts == {"no header": 1} and "longer than 8,388,608 characters" in error.reasons[0].what
 
 
-def test_where_commas_part_no_cells_they_may_begin_a_fraction(tmp_path: Path) -> None:
+def test_where_semicolons_part_the_cells_a_comma_may_begin_a_fraction(tmp_path: Path) -> None:
     rows = [f"{i % 7},{i % 10};{'ab'[i % 2]};{i},5" for i in range(40)]
     data = learn(tmp_path, "\n".join(["x;target;y", *rows, "-0,25;a;1", "3,x;b;1"]), max_broken_share=0.1)
     assert data.inputs()["x"][[0, 13, 40], 0].tolist() == [0.0, np.float32(6.3), -0.25]
@@ -235,6 +235,19 @@ def test_numbers_that_a_spreadsheet_groups_by_thousands_are_numbers(
     rows = [delimiter.join((cells[i % 3], "ab"[i % 2], str(i % 2))) for i in range(40)]
     data = learn(tmp_path, lines(*rows, header=delimiter.join(("x", "letter", "target"))))
     assert data.inputs()["x"][:3, 0].tolist() == [1234.5, -12345678.0, 7.25]
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "|"])
+def test_a_number_that_could_be_another_by_its_comma_is_text(tmp_path: Path, delimiter: str) -> None:
+    """1,234 between tabs is one and a bit in Berlin, and a thousand and more in Boston."""
+    rows = [delimiter.join((("1,234", "5,678")[i % 2], str(i), str(i % 2))) for i in range(40)]
+    data = learn(tmp_path, lines(*rows, header=delimiter.join(("x", "y", "target"))))
+    assert data.columns[0].words == ("1,234", "5,678")
+
+
+def test_a_fraction_in_quotes_groups_no_thousands(tmp_path: Path) -> None:
+    data = learn(tmp_path, lines(*[f'"{("0,125", "0,250")[i % 2]}",a,{i % 2}' for i in range(40)]))
+    assert data.columns[0].words == ("0,125", "0,250")
 
 
 def test_words_with_commas_that_group_no_thousands_stay_words(tmp_path: Path) -> None:
