@@ -44,10 +44,10 @@ def read(file: Path, name: str) -> Table:
     for title in unpacked.column_names:
         if title in index:
             continue
+        if not _is_sound(title, unpacked.column(title), faults):
+            continue
         column = _typed(title, unpacked.column(title), faults)
-        if isinstance(column, Text) and not _is_utf8(column):
-            faults.of_file("not UTF-8", f"column {shown(title)} holds text that is not UTF-8; write it as UTF-8", title)
-        elif column is not None:
+        if column is not None:
             columns[title] = column
     if faults:
         raise faults.error()
@@ -91,11 +91,16 @@ def _typed(name: str, column: pa.ChunkedArray, faults: Faults) -> Text | Numbers
     return None
 
 
-def _is_utf8(text: Text) -> bool:
-    """Parquet says that text is UTF-8, and not every writer sees to it."""
+def _is_sound(name: str, column: pa.ChunkedArray, faults: Faults) -> bool:
+    """Whether each cell is what the file says: text in UTF-8, which not every writer sees to; a word that is there."""
     try:
-        text.words.validate(full=True)
-    except pa.ArrowInvalid:
+        column.validate(full=True)
+    except pa.ArrowInvalid as e:
+        if "UTF8" in str(e):
+            what = f"column {shown(name)} holds text that is not UTF-8; write it as UTF-8"
+            faults.of_file("not UTF-8", what, name)
+        else:
+            faults.of_file("unreadable file", f"column {shown(name)} cannot be read as Parquet: {e}", name)
         return False
     return True
 

@@ -302,6 +302,21 @@ def test_parquet_text_that_is_not_utf8_is_refused_by_its_column(tmp_path: Path) 
         table.read(tmp_path / "file.parquet")
 
 
+def test_a_parquet_file_with_a_byte_turned_over_is_refused_or_read_and_nothing_else(tmp_path: Path) -> None:
+    words = {"word": ["a", "b", "c", None] * 15, "size": list(range(60)), "target": ["x", "y"] * 30}
+    pyarrow.parquet.write_table(pa.table(words), tmp_path / "whole.parquet", compression="none")
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    outcomes = set()
+    for place in range(4, len(whole) - 4, 3):
+        (tmp_path / "file.parquet").write_bytes(whole[:place] + bytes([whole[place] ^ 0x7F]) + whole[place + 1 :])
+        try:
+            dataset.understand(table.read(tmp_path / "file.parquet"), None)
+            outcomes.add("read")
+        except BrokenDataset as e:
+            outcomes.update(e.counts)
+    assert {"read", "unreadable file"} <= outcomes
+
+
 def test_dates_and_times_of_parquet_are_spelled_as_in_a_csv(tmp_path: Path) -> None:
     days = [datetime.datetime(2013, 1, 1 + i % 5) for i in range(40)]
     times = [day.replace(hour=8, microsecond=500_000 * (i % 2)) for i, day in enumerate(days)]
