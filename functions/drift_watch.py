@@ -32,6 +32,9 @@ from monitoring import drift, metrics
 SOURCE = "/headrace/functions/drift-watch"
 SERVING_KNOWN_S = 2.0  # how long a look at who serves is good for; a promotion may be noticed this much later
 SEEN_EVENTS = 2000  # the last events that a redelivery is known by; Knative redelivers within minutes
+OTHERS_TOLD = (
+    50  # columns over their threshold, the furthest ones: of a wide table all would be more than an event carries
+)
 REPLIES_KEPT = 20  # of them those that told a drift, so that a redelivery gets the same answer
 
 _MODEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")  # it becomes a path in the store
@@ -174,19 +177,26 @@ class DriftWatch:
         return waiting.answer.result()
 
     def _settle(self) -> None:
-        """Counts all that wait, writes once, then answers. A failed write leaves the state as it was."""
+        """Counts all that wait, writes once, then answers. A failed write leaves the state as it was.
+
+        An event that cannot be counted, whatever the fault, is told so alone: it comes again, each time beside others.
+        """
         with self._line:
             batch, self._waiting = self._waiting, []
         changed: dict[str, Watched] = {}
-        replies: list[CloudEvent | Rejected | None] = []
-        try:
-            for waiting in batch:
-                model, (_, subject) = waiting.data.model, self._subjects[waiting.data.model]
+        replies: list[CloudEvent | Exception | None] = []
+        for waiting in batch:
+            model, (_, subject) = waiting.data.model, self._subjects[waiting.data.model]
+            try:
                 before = changed.get(model) or self._kept(model, subject)
                 after, reply = self._count(before, waiting, subject)
-                if after is not before:
-                    changed[model] = after
-                replies.append(reply)
+            except Exception as e:  # noqa: BLE001 - whoever waits for it gets it
+                replies.append(e)
+                continue
+            if after is not before:
+                changed[model] = after
+            replies.append(reply)
+        try:
             for model, watched in changed.items():
                 self._store.write_json(f"drift/{model}.json", watched.to_json())
                 self._watched[model] = watched
@@ -194,11 +204,11 @@ class DriftWatch:
             for waiting in batch:
                 waiting.answer.set_exception(e)
             raise
-        for waiting, reply in zip(batch, replies, strict=True):
-            if isinstance(reply, Rejected):
-                waiting.answer.set_exception(reply)
+        for waiting, said in zip(batch, replies, strict=True):
+            if isinstance(said, Exception):
+                waiting.answer.set_exception(said)
             else:
-                waiting.answer.set_result(reply)
+                waiting.answer.set_result(said)
 
     def _count(
         self, watched: Watched, waiting: _Waiting, subject: Subject
@@ -273,7 +283,7 @@ def _detected(decision: drift.Decision, waiting: _Waiting, subject: Subject, row
         window=rows,
         kind=worst.kind,
         version=subject.version,
-        others={m.name: round(m.value, 6) for m in others} or None,
+        others={m.name: round(m.value, 6) for m in others[:OTHERS_TOLD]} or None,
         trainer=subject.trainer,
     )
     return detected.to_event(

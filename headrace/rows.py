@@ -16,6 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from eventing.errors import Misconfigured, Rejected
 from headrace import why
 from headrace.predict import Row
@@ -50,7 +52,11 @@ def fit(given: Table | list[Row], inputs: Mapping[str, str]) -> tuple[list[Row],
     inputs: datatype of the Open Inference Protocol by name.
     """
     if isinstance(given, Table):
-        taken = {name: cells(column, inputs[name]) for name, column in given.columns.items() if name in inputs}
+        taken = {
+            name: cells(column, inputs[name], delimiter=given.delimiter)
+            for name, column in given.columns.items()
+            if name in inputs
+        }
         others = [name for name in given.columns if name not in inputs]
         count = len(given.lines)
         return [{name: values[i] for name, values in taken.items()} for i in range(count)], sorted(others)
@@ -59,19 +65,24 @@ def fit(given: Table | list[Row], inputs: Mapping[str, str]) -> tuple[list[Row],
     return kept, sorted(names)
 
 
-def cells(column: Text | Numbers, datatype: str) -> list[Any]:
-    """A column's cells as JSON has them: what is not of the datatype stays text, for the model to name it."""
+def cells(column: Text | Numbers, datatype: str, *, delimiter: str = "") -> list[Any]:
+    """A column's cells as JSON has them: what is not of the datatype stays text, for the model to name it.
+
+    delimiter: as in `Table`.
+    """
     if isinstance(column, Numbers):
         if datatype != _TEXT:
             numbers = column.values.tolist()
             return [None if v != v else int(v) if column.whole else v for v in numbers]
         column = columns.spelled(column)
-    words = [_cell(word, datatype) for word in column.words.to_pylist()]
+    said = column.words.to_pylist()
+    # As the trainers read a number; text stays as it stands.
+    spelled = columns.plain(pc.utf8_trim_whitespace(column.words), delimiter).to_pylist()
+    words = [_cell(word, number, datatype) for word, number in zip(said, spelled, strict=True)]
     return [words[code] if code >= 0 else None for code in column.codes.tolist()]
 
 
-def _cell(word: str, datatype: str) -> Any:
-    bare = word.strip()
+def _cell(word: str, bare: str, datatype: str) -> Any:
     if datatype == _TEXT:
         return word  # the model knows the spellings of what is missing
     if bare in columns.MISSING:

@@ -27,10 +27,11 @@ EXACT_IN_FLOAT32 = 1 << 24  # whole numbers beyond it share their float32 with a
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 MISSING = drift.MISSING  # one truth with the drift watch: what is missing to the model is no category there
 
-# 1,234.5, and where commas part no cells 1.234,5 and 0,5: as spreadsheets of either kind write what they show.
+# By what parts the cells: numbers that are grouped by thousands, and by what, as spreadsheets write what they show. One
+# that writes semicolons has the comma for the point. Between tabs both are met, and 1,234 could be either: it is text.
 _GROUPED = {
-    False: (r"^[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?$", ","),
-    True: (r"^[+-]?[0-9]{1,3}(\.[0-9]{3})+,[0-9]+$", "."),
+    ",": (r"^[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?$", ","),
+    ";": (r"^[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+,[0-9]+$", "."),
 }
 _COMMA = r"^([+-]?[0-9]+),([0-9]+)$"
 NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -88,7 +89,7 @@ def judged(
         column = spelled(column)
     bare = pc.utf8_trim_whitespace(column.words)
     empty = _mask(pc.is_in(bare, pa.array(MISSING)))
-    written = plain(bare, decimal_comma=table.decimal_comma)
+    written = plain(bare, table.delimiter)
     matches = pc.match_substring_regex(written, NUMBER)
     counts = np.bincount(column.codes[column.codes >= 0], minlength=len(bare))
     filled = int(counts[~empty].sum())
@@ -99,8 +100,8 @@ def judged(
         recoded = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
         codes = np.where(column.codes < 0, np.int32(-1), recoded[column.codes]) if len(recoded) else column.codes
         return Column(name, codes=codes, words=tuple(encoded.dictionary.to_pylist()))
-    kinds = np.where(empty, 0, np.where(numeric, 1, 2))[column.codes] if len(bare) else np.empty(0, int)
-    kinds = np.where(column.codes < 0, 0, kinds)
+    # The missing code -1 is the last entry: of a column that is empty in every row, the only one.
+    kinds = np.append(np.where(empty, 0, np.where(numeric, 1, 2)), 0)[column.codes]
     odd = np.flatnonzero(kinds == 2)
     cells = column.words.take(pa.array(column.codes[odd[:200]])).to_pylist()
     what = f"is not a number, as the rest of {shown(name)} is"
@@ -150,12 +151,14 @@ def _numbers(name: str, values: npt.NDArray[np.float64], table: Table, notes: li
     return Column(name, values=values)
 
 
-def plain(bare: Any, *, decimal_comma: bool) -> Any:
-    """Cells with those that are numbers spelled as NUMBER has them."""
-    grouped, separator = _GROUPED[decimal_comma]
+def plain(bare: Any, delimiter: str) -> Any:
+    """Cells with those that are numbers spelled as NUMBER has them. delimiter: as in `Table`."""
+    if delimiter not in _GROUPED:
+        return bare
+    grouped, separator = _GROUPED[delimiter]
     joined = pc.replace_substring(bare, separator, "")
     written = pc.if_else(pc.match_substring_regex(bare, grouped), joined, bare)
-    return pc.replace_substring_regex(written, _COMMA, r"\1.\2") if decimal_comma else written
+    return pc.replace_substring_regex(written, _COMMA, r"\1.\2") if delimiter == ";" else written
 
 
 def _mask(array: Any) -> npt.NDArray[np.bool_]:

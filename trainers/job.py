@@ -43,7 +43,7 @@ from trainers import once, training
 from trainers import wish as wishes
 from trainers.ledger import Claimant, Ledger, TakenOver, Try, Turn
 from trainers.table import BrokenDataset
-from trainers.voice import Voice, rejection
+from trainers.voice import Voice, cut, rejection
 from trainers.wish import Wish
 
 # Pods of a Job are called <job>-<5 characters>. Source: kubernetes/kubernetes pkg/controller, SimpleNameGenerator.
@@ -53,6 +53,7 @@ _POD_SUFFIX = re.compile(r"-[a-z0-9]{5}$")
 PATIENCE_S, PAUSE_S = 600.0, 5.0
 # A Broker on an in-memory channel answers for model.trained when the promoter has, which holds it for 240 s at most.
 ANSWER_S = 300.0
+LONGEST_REASON = 4000  # characters
 
 T = TypeVar("T")
 
@@ -291,7 +292,7 @@ def conclude(cause: CloudEvent, voice: Voice, to: Settings, error: Exception) ->
         return error.exit_status
     foreseen = isinstance(error, Rejected)
     failed = TrainingFailed(
-        subject, to.job, _cut(str(error) or type(error).__name__), to.log_uri, retryable=not foreseen
+        subject, to.job, cut(str(error) or type(error).__name__, LONGEST_REASON), to.log_uri, retryable=not foreseen
     )
     if foreseen:
         log.error("%s", error)
@@ -303,10 +304,6 @@ def conclude(cause: CloudEvent, voice: Voice, to: Settings, error: Exception) ->
     except Verdict as e:
         log.warning("training.failed was not sent: %s", e)
     return 1
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 4000 else text[:4000] + "…"
 
 
 def run(environ: Mapping[str, str]) -> NoReturn:

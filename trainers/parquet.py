@@ -36,13 +36,15 @@ def read(file: Path, name: str) -> Table:
         texts = [each.name for each in schema if pa.types.is_string(each.type) or pa.types.is_large_string(each.type)]
         with pyarrow.parquet.ParquetFile(file, read_dictionary=texts) as source:
             unpacked = source.read()
-    except (pa.ArrowException, OSError) as e:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
         raise table.refuse("unreadable file", f"the file cannot be read as Parquet: {e}") from e
     faults = Faults()
     columns: dict[str, Text | Numbers] = {}
     index = [title for title in unpacked.column_names if _INDEX.fullmatch(title)]
     for title in unpacked.column_names:
         if title in index:
+            continue
+        if not _is_sound(title, unpacked.column(title), faults):
             continue
         column = _typed(title, unpacked.column(title), faults)
         if column is not None:
@@ -87,6 +89,20 @@ def _typed(name: str, column: pa.ChunkedArray, faults: Faults) -> Text | Numbers
         column=name,
     )
     return None
+
+
+def _is_sound(name: str, column: pa.ChunkedArray, faults: Faults) -> bool:
+    """Whether each cell is what the file says: text in UTF-8, which not every writer sees to; a word that is there."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as e:
+        if "UTF8" in str(e):
+            what = f"column {shown(name)} holds text that is not UTF-8; write it as UTF-8"
+            faults.of_file("not UTF-8", what, name)
+        else:
+            faults.of_file("unreadable file", f"column {shown(name)} cannot be read as Parquet: {e}", name)
+        return False
+    return True
 
 
 def _by_its_digits(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:

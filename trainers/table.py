@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from eventing.errors import Rejected
 
 SHOWN_CELL = 60  # characters of a cell that a reason repeats: enough to find it, and 100 reasons stay under 64 KiB
 DELIMITERS = ",;\t|"
+_SEPARATOR_LINE = re.compile(r"sep=([,;\t|])\r?\n", re.IGNORECASE)
 _HEAD_CHARACTERS = 1 << 16  # in which the delimiter is looked for
 _LONGEST_HEADER = 8 << 20  # characters
 _BLOCK_BYTES = 8 << 20  # pyarrow wants each record whole inside one block; a longer record is refused with its line
@@ -124,8 +126,8 @@ class Table:
     records: int
     """Rows in the file, the ragged ones too."""
     faults: Faults = field(default_factory=Faults)
-    decimal_comma: bool = False
-    """Whether 0,5 may be a number: where commas do not part the cells."""
+    delimiter: str = ""
+    """What parts the cells of a CSV, and tells how its numbers may be spelled; "" of Parquet."""
     notes: tuple[str, ...] = ()
     """What was left out, for people."""
 
@@ -197,7 +199,7 @@ def _read_csv(file: Path, name: str) -> Table:
         None,
         lambda i: f"row has {ragged[i][1]} cell{'s' * (ragged[i][1] != 1)}; expected {cells}",
     )
-    return Table(name, filled, good_lines, len(good_lines) + len(ragged), faults, decimal_comma=delimiter != ",")
+    return Table(name, filled, good_lines, len(good_lines) + len(ragged), faults, delimiter)
 
 
 def _line_of_records(
@@ -247,11 +249,16 @@ def _undecodable(raw: bytes) -> list[int]:
 def _header(text: str) -> tuple[str, list[str], int, str]:
     """The delimiter, the names of the columns, the lines they take, and all that follows.
 
-    Spreadsheets of many languages write `;` where others write `,`.
+    Spreadsheets of many languages write `;` where others write `,`, and some say so in a line before the header.
     """
+    told = _SEPARATOR_LINE.match(text)
+    if told:
+        text = text[told.end() :]
+    if not text:
+        raise refuse("no rows", "the file has neither header nor rows; expected at least 20")
     if text[0] in "\r\n":
         raise refuse("no header", "the first line is empty; expected the names of the columns there", row=1)
-    delimiter = max(DELIMITERS, key=lambda candidate: _fitness(text, candidate))
+    delimiter = told[1] if told else max(DELIMITERS, key=lambda candidate: _fitness(text, candidate))
     taken = 0
 
     def lines() -> Iterator[str]:
@@ -266,7 +273,9 @@ def _header(text: str) -> tuple[str, list[str], int, str]:
         names = next(reader)
     except csv.Error as e:
         raise refuse("no header", f"the header cannot be read: {e}", row=1) from e
-    return delimiter, names, reader.line_num, text[taken:]
+    if taken == _LONGEST_HEADER:
+        raise refuse("no header", f"the header is longer than {_LONGEST_HEADER:,} characters", row=1)
+    return delimiter, names, reader.line_num + bool(told), text[taken:]
 
 
 def _fitness(text: str, delimiter: str) -> tuple[int, int]:

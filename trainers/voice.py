@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from cloudevents.core.v1.event import CloudEvent
@@ -21,6 +21,8 @@ from trainers.wish import Wish
 
 SOURCE = "/headrace/trainers/job"
 SEND_ATTEMPTS = 6  # with the sender's backoff 3 to 6 s: a broker that restarts is waited for, a lost one costs a retry
+LONGEST_WHAT = 2000  # characters of a sentence: classes and columns may be called anything, and an event has 64 KiB
+LONGEST_NAME = 200
 PROGRESS_STEP = 0.1  # of the training between two progress events: at most 15 of them, whatever the trainer reports
 REASONS_BYTES = 56 * 1024  # of dataset.rejected's reasons, so that the whole stays under the contract's 64 KiB
 
@@ -52,7 +54,7 @@ class Voice:
         if not self._heard or (step == self._step and done < self._told + PROGRESS_STEP):
             return
         self._told, self._step = done, step
-        progressed = TrainingProgressed(wish.model, self._job, step, round(done, 3), what)
+        progressed = TrainingProgressed(wish.model, self._job, step, round(done, 3), cut(what, LONGEST_WHAT))
         try:
             self.say(progressed, "progress", version, step, f"{done:.2f}", attempts=1)
         except Verdict as e:
@@ -60,11 +62,18 @@ class Voice:
             log.warning("progress is no longer sent: %s", e)
 
 
+def cut(text: str, longest: int) -> str:
+    """`text`, or as many characters of it."""
+    return text if len(text) <= longest else text[:longest] + "…"
+
+
 def rejection(dataset: str, uri: str, broken: BrokenDataset) -> DatasetRejected:
     """As many reasons as an event may carry, the first ones."""
     reasons: list[contract.Reason] = []
     size = 0
-    for reason in broken.reasons:
+    for told in broken.reasons:
+        column = None if told.column is None else cut(told.column, LONGEST_NAME)
+        reason = replace(told, what=cut(told.what, LONGEST_WHAT), column=column)
         size += len(json.dumps(asdict(reason))) + 2  # as the contract measures: letters beyond ASCII take 6 bytes
         if size > REASONS_BYTES and reasons:
             break

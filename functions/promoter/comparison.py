@@ -8,7 +8,7 @@ Source: ROC AUC as the Mann-Whitney U statistic with tied ranks averaged (Hanley
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from functions.promoter.held_out import TARGET, Rows
 Floats = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.int64]
 
-PROBABILITIES = "probabilities"
+PROBABILITIES, LABEL = "probabilities", "label"
 BATCH_ROWS = 8192  # rows in one inference: enough for full speed, little enough for a small pod's memory
 LEAST_PROBABILITY = 1e-15  # a certain answer that was wrong costs 34.5 nats instead of infinitely many
 LOWER_IS_BETTER = frozenset({"log_loss"})
@@ -105,36 +105,47 @@ def compare(champion: Model, challenger: Model, rows: Rows) -> Comparison:
     """
     truth = rows[TARGET].astype(np.int64)
     classes = challenger.signature.classes
-    order = [champion.signature.classes.index(name) for name in classes]
-    theirs = scores(probabilities(champion, rows)[:, order], truth)
-    ours = scores(probabilities(challenger, rows), truth)
+    theirs, ours = (scores(*answers(model, rows, classes), truth) for model in (champion, challenger))
     # Where one class alone was held out, no ROC curve exists, and log loss takes its place.
     primary = ("roc_auc" if "roc_auc" in ours else "log_loss") if len(classes) == 2 else "accuracy"
     return Comparison(rows=len(truth), primary=primary, champion=theirs, challenger=ours)
 
 
-def probabilities(model: Model, rows: Rows) -> Floats:
-    """The model's probability of each class for each row, (rows, classes), in the order of its signature."""
+def answers(model: Model, rows: Rows, classes: Sequence[str | int]) -> tuple[Floats, Classes]:
+    """The model's probability of each class for each row, (rows, classes), and the class that it names, (rows,).
+
+    classes: those of its signature, in the order that is wanted. The class is the one that callers get: where two have
+    the same float32, the model may know the larger.
+    """
     inputs = {
         spec.name: rows[spec.name].astype(tensors.DTYPES[spec.datatype]).reshape(-1, *np.abs(spec.shape[1:]))
         for spec in model.signature.inputs
     }
     count = len(rows[TARGET])
-    parts = []
+    wanted = [PROBABILITIES] if model.signature.output(LABEL) is None else [PROBABILITIES, LABEL]
+    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in wanted}
     for start in range(0, count, BATCH_ROWS):
         batch = {name: values[start : start + BATCH_ROWS] for name, values in inputs.items()}
-        parts.append(model.infer(batch, [PROBABILITIES])[PROBABILITIES])
-    return np.concatenate(parts).astype(np.float64)
+        for name, answer in model.infer(batch, wanted).items():
+            parts[name].append(answer)
+    order = [model.signature.classes.index(name) for name in classes]
+    given = np.concatenate(parts[PROBABILITIES]).astype(np.float64)[:, order]
+    if LABEL not in parts:
+        return given, given.argmax(axis=1)
+    place = {name: index for index, name in enumerate(classes)}
+    named = np.concatenate(parts[LABEL]).reshape(-1).tolist()
+    return given, np.array([place.get(label, -1) for label in named], np.int64)
 
 
-def scores(given: Floats, truth: Classes) -> dict[str, float]:
+def scores(given: Floats, named: Classes, truth: Classes) -> dict[str, float]:
     """Accuracy and log loss, and of two classes, where both occur, ROC AUC.
 
-    given: (rows, classes), the probability of each class; truth: (rows,), the index of the true one; at least one row.
+    given: (rows, classes), the probability of each class; named: (rows,), the index of the one that is the answer;
+    truth: (rows,), the index of the true one; at least one row.
     """
     right = given[np.arange(len(truth)), truth]
     found = {
-        "accuracy": float(np.mean(given.argmax(axis=1) == truth)),
+        "accuracy": float(np.mean(named == truth)),
         "log_loss": float(-np.mean(np.log(np.clip(right, LEAST_PROBABILITY, 1.0)))),
     }
     if given.shape[1] == 2 and 0 < truth.sum() < len(truth):

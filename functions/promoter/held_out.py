@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eventing.errors import Rejected
+from eventing.errors import Rejected, RetryLater
 from functions.package import Manifest
 from functions.store import Store
 
@@ -35,7 +35,13 @@ def read(store: Store, model: str, version: str, work: Path) -> Rows:
     work.mkdir(parents=True, exist_ok=True)
     file = work / f"{model}-{version}.npz"
     path = f"heldout/{model}/{version}.npz"
-    store.get_file(path, file)
+    try:
+        store.get_file(path, file)
+    except RetryLater:
+        # They are put there before the package: what is not there was removed, and will not come.
+        if path in store.list(f"heldout/{model}"):
+            raise
+        raise Rejected(f"the store has no held-out rows of {version}") from None
     try:
         return _arrays(file)
     except (ValueError, OSError, EOFError, LookupError, zipfile.BadZipFile) as e:

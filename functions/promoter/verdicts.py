@@ -7,6 +7,7 @@ Used by both ways to promote: by canary on Knative (`.promotion`), by rolling up
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from eventing.contract import ModelPromoted, ModelRejected, ModelRolledBack
@@ -15,6 +16,8 @@ from monitoring import metrics
 
 Verdict = ModelPromoted | ModelRejected | ModelRolledBack
 
+# Characters: hundreds of columns that have gone are a sentence each, and nobody is told what an event cannot carry.
+LONGEST_REASON = 4000
 NOUNS: dict[type[Verdict], str] = {ModelPromoted: "promoted", ModelRejected: "rejected", ModelRolledBack: "rolledback"}
 
 
@@ -26,6 +29,8 @@ def record(store: Store, verdict: Verdict, now: float) -> tuple[Verdict, datetim
     found = recorded(store, verdict.model, verdict.version)
     if found is not None:
         return found
+    if len(verdict.reason) > LONGEST_REASON:
+        verdict = replace(verdict, reason=verdict.reason[:LONGEST_REASON] + "…")
     at = datetime.fromtimestamp(now, UTC)
     path = _path(verdict.model, verdict.version)
     store.write_json(path, {"type": verdict.TYPE, "at": at.isoformat(), "data": verdict.to_data()})

@@ -27,7 +27,7 @@ ENVIRON = {
 }
 
 
-def manifest(version: str, edges: Sequence[float] = EDGES) -> dict[str, Any]:
+def manifest(version: str, edges: Sequence[float] = EDGES, columns: Sequence[str] = ("delay",)) -> dict[str, Any]:
     """A package's model.json, as far as the drift watch reads it, and whole, for the store refuses another."""
     tensor = {"name": "delay", "datatype": "FP32", "onnx_type": "tensor(float)", "shape": [-1, 1]}
     label = {"name": "label", "datatype": "INT64", "onnx_type": "tensor(int64)", "shape": [-1]}
@@ -45,7 +45,7 @@ def manifest(version: str, edges: Sequence[float] = EDGES) -> dict[str, Any]:
         "seed": 42,
         "scores": {},
         "parity": {"rows": 1, "largest_difference": 0.0, "label_flips": 0, "tolerance": 1e-5},
-        "baseline": {"rows": 10_000, "features": {"delay": numeric}, "outputs": {}},
+        "baseline": {"rows": 10_000, "features": dict.fromkeys(columns, numeric), "outputs": {}},
         "parent": None,
         "created": "2013-02-01T00:00:00+00:00",
     }
@@ -58,9 +58,9 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def publish(store: Store, version: str, edges: Sequence[float] = EDGES) -> None:
+def publish(store: Store, version: str, edges: Sequence[float] = EDGES, columns: Sequence[str] = ("delay",)) -> None:
     """The version, promoted."""
-    store.write_json(f"models/flights/{version}/model.json", manifest(version, edges))
+    store.write_json(f"models/flights/{version}/model.json", manifest(version, edges, columns))
     store.write_json(f"models/flights/{version}.json", {"sha256": "b" * 64, "at": "2013-02-01T00:00:00+00:00"})
     store.set_serving("flights", Serving(version, None, "2013-02-01T00:00:00+00:00", "tests"))
 
@@ -100,6 +100,17 @@ def test_a_drift_is_the_reply_with_its_trainer_and_its_cause(store: Store) -> No
     assert data.value > data.threshold
     assert reply.get_extension("trainer") == data.trainer == "neural_net"
     assert reply.get_extension("causationid") == "1"
+
+
+def test_a_drift_of_more_columns_than_an_event_can_carry_is_told(store: Store) -> None:
+    columns = [str(i) for i in range(3900)]  # of which a prediction of one row still tells all
+    publish(store, V2, columns=columns)
+    data = {"model": "flights", "version": V2, "outputs": [], "latency_ms": 1.0}
+    features = dict.fromkeys(columns, LATE)
+    reply = watch(store).handle(CloudEvent(dict(made("1", LATE).get_attributes()), {**data, "features": features}))
+    assert reply is not None
+    told = contract.DriftDetected.from_event(reply)
+    assert told.others is not None and len(told.others) == drift_watch.OTHERS_TOLD
 
 
 def test_one_drift_makes_one_event(store: Store) -> None:

@@ -48,6 +48,18 @@ def test_cells_may_hold_delimiters_and_line_breaks_whatever_the_delimiter(tmp_pa
     assert [row["note"] for row in asked] == [f"one{delimiter} two\nthree\u2028four", "x"]
 
 
+@pytest.mark.parametrize(
+    ("delimiter", "numbers"), [(";", ("0,5", "1.234,5", "7", "1,2,3")), (",", ("0.5", '"1,234.5"', "7", '"1,2,3"'))]
+)
+def test_numbers_are_spelled_as_in_a_file_to_learn_from(
+    tmp_path: Path, delimiter: str, numbers: tuple[str, ...]
+) -> None:
+    lines = [("code", "size"), *((number, number) for number in numbers)]
+    asked = fitted(tmp_path, "\n".join(delimiter.join(line) for line in lines))
+    assert [row["size"] for row in asked] == [0.5, 1234.5, 7, "1,2,3"]
+    assert [row["code"] for row in asked] == [number.strip('"') for number in numbers]
+
+
 def test_columns_that_are_no_inputs_are_left_out_and_named(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("size,late,code\n1,1,A\n", encoding="utf-8")

@@ -205,7 +205,20 @@ def test_a_line_break_of_any_kind_in_a_quoted_name_takes_no_row(tmp_path: Path, 
         assert data.rows == len(ROWS) and data.columns[0].name == name
 
 
-def test_where_commas_part_no_cells_they_may_begin_a_fraction(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_line_by_which_a_spreadsheet_tells_the_delimiter_is_no_header(tmp_path: Path, end: str) -> None:
+    rows = [f"{i};a,b;{i % 2}" for i in range(40)]
+    data = learn(tmp_path, end.join(["\ufeffsep=;", "x;y;target", *rows]))
+    assert data.rows == 40 and data.columns[0].name == "x" and data.lines.tolist() == list(range(3, 43))
+    assert refused(tmp_path, f"sep=;{end}").counts == {"no rows": 1}
+
+
+def test_a_header_without_an_end_is_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path, ",".join(f"column{i}" for i in range(800_000)) + "\n1,2\n")
+    assert error.counts == {"no header": 1} and "longer than 8,388,608 characters" in error.reasons[0].what
+
+
+def test_where_semicolons_part_the_cells_a_comma_may_begin_a_fraction(tmp_path: Path) -> None:
     rows = [f"{i % 7},{i % 10};{'ab'[i % 2]};{i},5" for i in range(40)]
     data = learn(tmp_path, "\n".join(["x;target;y", *rows, "-0,25;a;1", "3,x;b;1"]), max_broken_share=0.1)
     assert data.inputs()["x"][[0, 13, 40], 0].tolist() == [0.0, np.float32(6.3), -0.25]
@@ -222,6 +235,19 @@ def test_numbers_that_a_spreadsheet_groups_by_thousands_are_numbers(
     rows = [delimiter.join((cells[i % 3], "ab"[i % 2], str(i % 2))) for i in range(40)]
     data = learn(tmp_path, lines(*rows, header=delimiter.join(("x", "letter", "target"))))
     assert data.inputs()["x"][:3, 0].tolist() == [1234.5, -12345678.0, 7.25]
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "|"])
+def test_a_number_that_could_be_another_by_its_comma_is_text(tmp_path: Path, delimiter: str) -> None:
+    """1,234 between tabs is one and a bit in Berlin, and a thousand and more in Boston."""
+    rows = [delimiter.join((("1,234", "5,678")[i % 2], str(i), str(i % 2))) for i in range(40)]
+    data = learn(tmp_path, lines(*rows, header=delimiter.join(("x", "y", "target"))))
+    assert data.columns[0].words == ("1,234", "5,678")
+
+
+def test_a_fraction_in_quotes_groups_no_thousands(tmp_path: Path) -> None:
+    data = learn(tmp_path, lines(*[f'"{("0,125", "0,250")[i % 2]}",a,{i % 2}' for i in range(40)]))
+    assert data.columns[0].words == ("0,125", "0,250")
 
 
 def test_words_with_commas_that_group_no_thousands_stay_words(tmp_path: Path) -> None:
@@ -248,6 +274,47 @@ def test_columns_of_the_model_that_serves_stay_and_those_it_left_out_stay_out(tm
     assert [(c.name, c.is_text) for c in data.columns] == [("x", False), ("code", True), ("gone", True), ("new", False)]
     assert data.inputs()["code"][:2, 0].tolist() == ["0", "1"] and data.inputs()["gone"][0, 0] == ""
     assert data.left_out == ("month",) and "the model that serves does not ask for it" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.bool_(), pa.date32(), pa.timestamp("us"), pa.float32(), pa.null()],
+    ids=str,
+)
+def test_a_parquet_column_of_any_type_may_be_empty_in_every_row(tmp_path: Path, kind: pa.DataType) -> None:
+    nothing = pa.nulls(40, kind)
+    pyarrow.parquet.write_table(
+        pa.table({"x": list(range(40)), "empty": nothing, "target": [0, 1] * 20}), tmp_path / "file.parquet"
+    )
+    data = dataset.understand(table.read(tmp_path / "file.parquet"), None)
+    assert data.left_out == ("empty",) and "'empty' was left out: it is empty in every row" in data.notes
+    form = dataset.Form(texts=frozenset({"empty"}))
+    kept = dataset.understand(table.read(tmp_path / "file.parquet"), None, form=form)
+    assert kept.inputs()["empty"][:2, 0].tolist() == ["", ""]
+    with pytest.raises(BrokenDataset, match="the target 'empty' is missing"):
+        dataset.understand(table.read(tmp_path / "file.parquet"), "empty")
+
+
+def test_parquet_text_that_is_not_utf8_is_refused_by_its_column(tmp_path: Path) -> None:
+    latin = pa.array([b"j\xe4nner", b"mai"] * 20).view(pa.string())
+    pyarrow.parquet.write_table(pa.table({"month": latin, "target": [0, 1] * 20}), tmp_path / "file.parquet")
+    with pytest.raises(BrokenDataset, match="column 'month' holds text that is not UTF-8"):
+        table.read(tmp_path / "file.parquet")
+
+
+def test_a_parquet_file_with_a_byte_turned_over_is_refused_or_read_and_nothing_else(tmp_path: Path) -> None:
+    words = {"word": ["a", "b", "c", None] * 15, "size": list(range(60)), "target": ["x", "y"] * 30}
+    pyarrow.parquet.write_table(pa.table(words), tmp_path / "whole.parquet", compression="none")
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    outcomes = set()
+    for place in range(4, len(whole) - 4, 3):
+        (tmp_path / "file.parquet").write_bytes(whole[:place] + bytes([whole[place] ^ 0x7F]) + whole[place + 1 :])
+        try:
+            dataset.understand(table.read(tmp_path / "file.parquet"), None)
+            outcomes.add("read")
+        except BrokenDataset as e:
+            outcomes.update(e.counts)
+    assert {"read", "unreadable file"} <= outcomes
 
 
 def test_dates_and_times_of_parquet_are_spelled_as_in_a_csv(tmp_path: Path) -> None:

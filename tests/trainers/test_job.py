@@ -355,6 +355,16 @@ def test_a_training_that_cannot_work_fails_for_good_and_says_why(
     assert place.store.models() == ()
 
 
+def test_names_and_classes_that_are_longer_than_an_event_are_told_in_part(place: Place) -> None:
+    long = "x" * 30_000
+    rows = "".join(f"{i},{'abc'[i % 3]}{long}\n" for i in range(60))
+    assert place.handle(place.drop(f"size,kind\n{rows}"))[0] == 0
+    assert any("classes axxx" in event["data"]["what"] for event in place.sink.of("training.progressed"))
+    status, _ = place.handle(place.drop(f"{long}{long},{long}{long},kind\n{rows}"))
+    (rejected,) = place.sink.of("dataset.rejected")
+    assert status == os.EX_DATAERR and len(rejected["data"]["reasons"][0]["column"]) < 300
+
+
 def test_a_file_that_was_changed_after_the_drop_is_refused(place: Place) -> None:
     arrived = place.drop(mixed())
     (place.folder / "store" / "datasets" / "doors" / f"{arrived.sha256}.csv").write_text("other")

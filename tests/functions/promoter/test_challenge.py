@@ -86,6 +86,20 @@ def test_a_challenger_with_other_columns_is_rejected_naming_each(house: House) -
     assert f"`headrace promote flights {V2}`" in said.reason
 
 
+def test_more_changes_than_an_event_can_carry_are_a_verdict_all_the_same(house: House) -> None:
+    """A table of thousands of columns, or classes, that are not those of the champion."""
+    house.serve()
+    event = house.train(V2)
+    champion = house.home / "store" / "models" / "flights" / V1
+    manifest = json.loads((champion / "model.json").read_text())
+    manifest["signature"]["classes"] = list(range(5000))
+    (champion / "model.json").write_text(json.dumps(manifest))
+    _sign_again(house, champion)
+    said = ModelRejected.from_event(house.promoter().handle(event))
+    assert said.reason.startswith("the champion cannot answer its rows: class 2 was removed; class 3 was removed")
+    assert len(said.reason) < 5000 and said.reason.endswith("…")
+
+
 def test_a_version_older_than_the_one_that_serves_is_superseded(house: House) -> None:
     house.serve(V2)
     said = ModelRejected.from_event(house.promoter().handle(house.train(V1)))

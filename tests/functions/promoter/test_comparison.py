@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from functions.model import Model
@@ -30,7 +31,7 @@ def test_scores_of_two_classes_are_scikit_learns(decimals: int, seed: int) -> No
     truth = rng.integers(0, 2, 500)
     last = np.clip(rng.normal(0.4 + 0.2 * truth, 0.2).round(decimals), 0.1, 0.9)
     given = np.stack([1 - last, last], axis=1)
-    found = comparison.scores(given, truth)
+    found = comparison.scores(given, given.argmax(axis=1), truth)
     assert found["roc_auc"] == pytest.approx(roc_auc_score(truth, last), abs=1e-12)
     assert found["log_loss"] == pytest.approx(log_loss(truth, given), abs=1e-12)
     assert found["accuracy"] == pytest.approx(accuracy_score(truth, given.argmax(axis=1)))
@@ -39,7 +40,7 @@ def test_scores_of_two_classes_are_scikit_learns(decimals: int, seed: int) -> No
 def test_scores_of_three_classes_are_scikit_learns() -> None:
     rng = np.random.default_rng(3)
     truth, given = rng.integers(0, 3, 200), rng.dirichlet([1, 1, 1], 200)
-    found = comparison.scores(given, truth)
+    found = comparison.scores(given, given.argmax(axis=1), truth)
     assert found == {
         "accuracy": pytest.approx(accuracy_score(truth, given.argmax(axis=1))),
         "log_loss": pytest.approx(log_loss(truth, given)),
@@ -47,7 +48,7 @@ def test_scores_of_three_classes_are_scikit_learns() -> None:
 
 
 def test_a_certain_answer_that_was_wrong_costs_much_but_not_everything() -> None:
-    found = comparison.scores(np.array([[1.0, 0.0]]), np.array([1]))
+    found = comparison.scores(np.array([[1.0, 0.0]]), np.array([0]), np.array([1]))
     assert math.isfinite(found["log_loss"])
     assert "roc_auc" not in found  # one class alone has no curve
 
@@ -142,6 +143,34 @@ def test_a_champion_that_counts_its_classes_in_another_order_is_compared_class_b
     found = comparison.compare(turned, model, rows)
     # The same graph under turned names is wrong wherever the other is right.
     assert found.champion["roc_auc"] == pytest.approx(1 - found.challenger["roc_auc"])
+
+
+def test_what_counts_is_the_class_that_callers_are_told() -> None:
+    """Of three votes a third each, float32 knows no larger one, and the forest's own float64 may."""
+    x, third = np.zeros((30, 1), np.float32), np.float32(1 / 3)
+    nodes = [
+        helper.make_node("Mul", ["x", "zeros"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "third"], ["probabilities"]),
+        helper.make_node("ReduceSum", ["nothing", "axis"], ["zero"], keepdims=0),
+        helper.make_node("Cast", ["zero"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Add", ["whole", "two"], ["label"]),
+    ]
+    constants = {"zeros": np.zeros((1, 3), np.float32), "third": third, "axis": np.array([1]), "two": np.array(2)}
+    graph = helper.make_graph(
+        nodes,
+        "thirds",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 3]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    onnx_model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    own = Model.from_onnx(onnx_model.SerializeToString())
+    model = Model.from_onnx(onnx_model.SerializeToString(), replace(own.signature, classes=(0, 1, 2)))
+    rows = {"x": x, held_out.TARGET: np.full(30, 2)}
+    assert comparison.compare(model, model, rows).champion["accuracy"] == 1.0
 
 
 def test_where_one_class_alone_was_held_out_log_loss_decides() -> None:

@@ -89,6 +89,14 @@ def test_a_file_that_holds_no_rows_is_rejected(store: Store, tmp_path: Path) -> 
         held_out.comparable(store, champion, challenger, tmp_path / "work")
 
 
+def test_rows_that_were_removed_are_not_waited_for(store: Store, tmp_path: Path) -> None:
+    """They lie in the store before the package does, so that nobody brings them later."""
+    champion, challenger = version(store, V1, range(200)), version(store, V2, range(300))
+    store.delete(f"heldout/flights/{V2}.npz")
+    with pytest.raises(Rejected, match=f"no held-out rows of {V2}"):
+        held_out.comparable(store, champion, challenger, tmp_path / "work")
+
+
 def test_rows_are_read_as_the_trainer_wrote_them(store: Store, tmp_path: Path) -> None:
     """One cell of 100,000 letters costs 100 KB and not 400 KB for each row; a name may end as a file's does."""
     codes = np.array([0, 1, -1, 1] * 500, np.int32)
