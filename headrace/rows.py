@@ -16,6 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from eventing.errors import Misconfigured, Rejected
 from headrace import why
 from headrace.predict import Row
@@ -50,7 +52,8 @@ def fit(given: Table | list[Row], inputs: Mapping[str, str]) -> tuple[list[Row],
     inputs: datatype of the Open Inference Protocol by name.
     """
     if isinstance(given, Table):
-        taken = {name: cells(column, inputs[name]) for name, column in given.columns.items() if name in inputs}
+        comma = given.decimal_comma
+        taken = {name: cells(column, inputs[name], comma) for name, column in given.columns.items() if name in inputs}
         others = [name for name in given.columns if name not in inputs]
         count = len(given.lines)
         return [{name: values[i] for name, values in taken.items()} for i in range(count)], sorted(others)
@@ -59,28 +62,33 @@ def fit(given: Table | list[Row], inputs: Mapping[str, str]) -> tuple[list[Row],
     return kept, sorted(names)
 
 
-def cells(column: Text | Numbers, datatype: str) -> list[Any]:
-    """A column's cells as JSON has them: what is not of the datatype stays text, for the model to name it."""
+def cells(column: Text | Numbers, datatype: str, decimal_comma: bool) -> list[Any]:
+    """A column's cells as JSON has them: what is not of the datatype stays text, for the model to name it.
+
+    decimal_comma: whether 0,5 is a number.
+    """
     if isinstance(column, Numbers):
         if datatype != _TEXT:
             numbers = column.values.tolist()
             return [None if v != v else int(v) if column.whole else v for v in numbers]
         column = columns.spelled(column)
-    words = [_cell(word, datatype) for word in column.words.to_pylist()]
+    words: list[Any] = column.words.to_pylist()
+    if datatype != _TEXT:  # the model knows the spellings of what is missing in a text
+        bare = pc.utf8_trim_whitespace(column.words)
+        plain = columns.plain(bare, decimal_comma=decimal_comma).to_pylist()
+        words = [_value(word, spelled, datatype) for word, spelled in zip(words, plain, strict=True)]
     return [words[code] if code >= 0 else None for code in column.codes.tolist()]
 
 
-def _cell(word: str, datatype: str) -> Any:
-    bare = word.strip()
-    if datatype == _TEXT:
-        return word  # the model knows the spellings of what is missing
-    if bare in columns.MISSING:
+def _value(word: str, plain: str, datatype: str) -> Any:
+    """A cell that is no text. plain: without blanks around it, a number as JSON spells it."""
+    if plain in columns.MISSING:
         return None
     if datatype == _BOOL:
-        return _WORDS.get(bare.lower(), word)
-    if _WHOLE.fullmatch(bare):
-        return int(bare)
-    return float(bare) if _NUMBER.match(bare) else word
+        return _WORDS.get(plain.lower(), word)
+    if _WHOLE.fullmatch(plain):
+        return int(plain)
+    return float(plain) if _NUMBER.match(plain) else word
 
 
 def _from_table(name: str, content: bytes) -> Table:

@@ -40,6 +40,16 @@ def test_what_is_no_number_stays_as_it_is_for_the_model_to_name_it(tmp_path: Pat
     assert fitted(tmp_path, f"code,size\nA,{odd}\n")[0]["size"] == odd
 
 
+@pytest.mark.parametrize(
+    ("delimiter", "written", "number"),
+    [(",", '"1,234.5"', 1234.5), (";", "1.234,5", 1234.5), (";", "0,5", 0.5), (";", "0.5", 0.5), ("\t", "7", 7)],
+)
+def test_a_number_is_one_that_a_training_would_read(
+    tmp_path: Path, delimiter: str, written: str, number: float
+) -> None:
+    assert fitted(tmp_path, f"code{delimiter}size\nA{delimiter}{written}\n")[0] == {"code": "A", "size": number}
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_cells_may_hold_delimiters_and_line_breaks_whatever_the_delimiter(tmp_path: Path, delimiter: str) -> None:
     lines = [["code", "size", "note"], ["A", "1", f'"one{delimiter} two\nthree\u2028four"'], ["B", "2", "x"]]
