@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from eventing.errors import Misconfigured, Rejected
-from headrace import rows
+from eventing.errors import HeadraceError, Misconfigured, Rejected
+from headrace import predict, reach, rows
 from trainers.columns import MISSING
 
 INPUTS = {"code": "BYTES", "size": "FP32", "note": "BYTES"}
@@ -114,3 +117,22 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         rows.read(str(file))
     with pytest.raises(Misconfigured, match="--rows is"):
         rows.read(str(tmp_path))
+
+
+def test_what_answers_and_is_no_model_is_said_so() -> None:
+    class Told(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"name": "hello"}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Told) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        place: Any = SimpleNamespace(url=lambda model: url, reach=SimpleNamespace(open=reach.direct))
+        with pytest.raises(HeadraceError, match=r"does not tell the inputs of a model; it said.*hello"):
+            predict.inputs(place, "hello")
+        server.shutdown()
