@@ -7,6 +7,7 @@ commands themselves live in `headrace.commands`, by what they are about.
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import re
 import sys
@@ -27,6 +28,7 @@ import typer
 from eventing.errors import HeadraceError, Misconfigured
 from headrace import config, screen
 from headrace.commands import check, deploy, events, logs, models, platform, tune
+from headrace.local import disk
 
 app = typer.Typer(
     name="headrace",
@@ -123,6 +125,9 @@ def hoist(words: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """The commands, as `headrace.__main__` starts them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shall not lose the line
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=hoist(sys.argv[1:]))
     except Misconfigured as e:
@@ -134,6 +139,12 @@ def main() -> None:
     except BrokenPipeError:  # `headrace events | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as e:
+        if not disk.is_at_fault(e):
+            raise
+        screen.err.print(f"headrace: {e}", markup=False)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it may be what cannot be written
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

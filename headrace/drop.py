@@ -98,7 +98,8 @@ def consequences(
     """Every event that follows from `event_id`, as it happens, the last being one of ENDS.
 
     sha256: of the dropped file. Content that another event brought before is not learned twice: then the training that
-    it led to is told again, under its first cause. Raises HeadraceError after `patience_s` without any news.
+    it led to is told again, under its first cause. Raises HeadraceError after `patience_s` without any news, and
+    where the journal ends, for the platform does.
     """
     chain = {event_id}
     news = time.monotonic()
@@ -114,6 +115,10 @@ def consequences(
                 f"nothing more came of {event_id} within {patience_s:.0f} s; `headrace status` tells which part is not "
                 f"ready, `headrace why {event_id}` what has happened so far"
             )
+    raise HeadraceError(
+        f"the journal ended, and what becomes of {event_id} is not known yet: the platform stops. Once it runs again "
+        f"`headrace why {event_id}` tells"
+    )
 
 
 def _learned_before(entry: Entry, sha256: str | None) -> bool:

@@ -36,9 +36,16 @@ def predict(place: Place, model: str, rows: list[Row]) -> list[dict[str, Any]]:
 
 
 def inputs(place: Place, model: str) -> dict[str, str]:
-    """The inputs' datatypes by name, as the model that serves tells them: who asks it need not reach the store."""
-    told = _ask(place, f"{place.url(model)}/v2/models/{model}")
-    return {str(spec["name"]): str(spec["datatype"]) for spec in told["inputs"]}
+    """The inputs' datatypes by name, as the model that serves tells them: who asks it need not reach the store.
+
+    Raises HeadraceError for what answers there and is no model.
+    """
+    url = f"{place.url(model)}/v2/models/{model}"
+    told = _ask(place, url)
+    try:
+        return {str(spec["name"]): str(spec["datatype"]) for spec in told["inputs"]}
+    except (KeyError, TypeError) as e:
+        raise HeadraceError(f"{url} does not tell the inputs of a model; it said {json.dumps(told):.200}") from e
 
 
 def _ask(place: Place, url: str, body: bytes | None = None) -> dict[str, Any]:

@@ -188,7 +188,9 @@ def _answers(entry: Entry) -> str:
     answers = entry.data.get("answers") or {}
     labels = answers.get("label") or []
     scores = answers.get("score") or []
-    shown = [f"{a} ({s:.3f})" if isinstance(s, float) else str(a) for a, s in zip(labels[:3], scores[:3], strict=False)]
+    # The score is of the last class, whichever the label is; bare it would be taken for the label's.
+    rated = zip(labels[:3], scores[:3], strict=False)
+    shown = [f"{a} (last class {s:.3f})" if isinstance(s, float) else str(a) for a, s in rated]
     more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
     return ", ".join(shown) + more if shown else f"{entry.data.get('rows')} rows"
 

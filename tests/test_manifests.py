@@ -292,7 +292,6 @@ def test_the_job_watch_stays_for_as_long_as_any_training_may_take() -> None:
     """It looks without being asked, and nothing wakes it when a Job is stopped at its deadline."""
     (watch,) = (o for o in of_kind("Service") if o["metadata"]["name"] == "job-watch")
     said = watch["spec"]["template"]["metadata"]["annotations"]
-    keys = ("window", "scale-to-zero-pod-retention-period")
-    stays_s = sum(parse_duration(said[f"autoscaling.knative.dev/{key}"]) / SECOND for key in keys)
+    stays_s = parse_duration(said["autoscaling.knative.dev/scale-to-zero-pod-retention-period"]) / SECOND
     deadlines = [sink["spec"]["job"]["spec"]["activeDeadlineSeconds"] for sink in of_kind("JobSink")]
     assert stays_s > max(deadlines) + 60  # for the event to become a Job

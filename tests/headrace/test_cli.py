@@ -417,6 +417,19 @@ def test_the_source_of_files_has_a_log_like_all_else_that_status_shows(typed: Ty
     assert f"watching {served.home / 'drop'}" in done.out
 
 
+def test_what_cannot_be_printed_is_said_in_one_sentence_and_what_cannot_be_spelled_is_spelled_otherwise(
+    served: Platform,
+) -> None:
+    command = [sys.executable, "-m", "headrace", "why", "flights-00001"]
+    environ = served.environ | {"PYTHONIOENCODING": "ascii"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, env=environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "headrace: [Errno 28] No space left on device\n")
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u25ba" in done.stdout
+
+
 def test_a_parameter_without_a_value_is_misuse(typed: Typed, served: Platform, tmp_path: Path) -> None:
     file = flights_csv(tmp_path / "february.csv", rows=30)
     done = typed(served, "drop", str(file), "--dataset", "flights", "--parameter", "n_estimators")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from eventing import contract
+from eventing.errors import HeadraceError
 from headrace import follow, reach
 from headrace.journal import Journal
 from headrace.screen import Output
@@ -55,6 +56,13 @@ def test_a_training_that_fails_and_is_tried_again_may_end_well(
     assert [text.split()[1] for text in capsys.readouterr().out.splitlines()] == ["failure", "package", "promotion"]
     lines[0]["event"]["data"]["retryable"] = False
     assert not follow.follow(place, "d1", 0, Output.text)
+
+
+def test_a_platform_that_stops_meanwhile_is_said_to_have_stopped(journal: tuple[list[dict[str, Any]], Any]) -> None:
+    lines, place = journal
+    lines.append(line(1, "p1", contract.TrainingProgressed, "d1", step="fit", what="100 trees", job="j", done=0.1))
+    with pytest.raises(HeadraceError, match="headrace why d1"):
+        follow.follow(place, "d1", 0, Output.text)
 
 
 def test_a_file_that_is_rejected_is_called_as_whoever_dropped_it_calls_it(

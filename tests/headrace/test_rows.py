@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from eventing.errors import Misconfigured, Rejected
-from headrace import rows
+from eventing.errors import HeadraceError, Misconfigured, Rejected
+from headrace import predict, reach, rows
 from trainers.columns import MISSING
 
 INPUTS = {"code": "BYTES", "size": "FP32", "note": "BYTES"}
@@ -38,6 +41,16 @@ def test_a_gap_of_a_file_to_learn_from_is_a_gap_of_a_row_to_ask_about(tmp_path: 
 @pytest.mark.parametrize("odd", ["1_000", "inf", "12 kg"])
 def test_what_is_no_number_stays_as_it_is_for_the_model_to_name_it(tmp_path: Path, odd: str) -> None:
     assert fitted(tmp_path, f"code,size\nA,{odd}\n")[0]["size"] == odd
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "written", "number"),
+    [(",", '"1,234.5"', 1234.5), (";", "1.234,5", 1234.5), (";", "0,5", 0.5), (";", "0.5", 0.5), ("\t", "7", 7)],
+)
+def test_a_number_is_one_that_a_training_would_read(
+    tmp_path: Path, delimiter: str, written: str, number: float
+) -> None:
+    assert fitted(tmp_path, f"code{delimiter}size\nA{delimiter}{written}\n")[0] == {"code": "A", "size": number}
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -116,3 +129,22 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         rows.read(str(file))
     with pytest.raises(Misconfigured, match="--rows is"):
         rows.read(str(tmp_path))
+
+
+def test_what_answers_and_is_no_model_is_said_so() -> None:
+    class Told(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"name": "hello"}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Told) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        place: Any = SimpleNamespace(url=lambda model: url, reach=SimpleNamespace(open=reach.direct))
+        with pytest.raises(HeadraceError, match=r"does not tell the inputs of a model; it said.*hello"):
+            predict.inputs(place, "hello")
+        server.shutdown()

@@ -60,6 +60,10 @@ def test_a_chain_calls_a_file_as_whoever_dropped_it_calls_it() -> None:
     assert [link.says for link in chain.links][1] == "may.csv rejected: too few rows"
 
 
+def test_an_answers_score_is_said_to_be_of_the_last_class() -> None:
+    assert why.describe(JOURNAL[5]) == "flights v1 answered in 1.0 ms: 1 (last class 0.700)"
+
+
 def test_an_event_told_twice_is_one_link() -> None:
     again = entry(9, "d1", contract.DatasetArrived, uri="file:///s/a.csv", sha256=DIGEST, bytes=10)
     chain = why.explain([*JOURNAL, again], "d1")

@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 REVISION = "serving.knative.dev/revision"
 FINALIZER = "headrace.dev/process"  # a deleted Pod stays visible, Terminating, until its process is over
 GRACE_S = 30.0  # kubelet's default for terminationGracePeriodSeconds
-FAULT_S = 10.0  # until another try, when the machine or this module failed
 START_ERROR = 128  # the exit code of a container that could not be started
 
 
@@ -45,6 +44,8 @@ class Timings:
     """A container that was well for so long starts anew without back-off. (Kubernetes: 10 minutes.)"""
     config_retry_s: float = 2.0
     """Between looks for a ConfigMap or Secret that is not there yet."""
+    fault_s: float = 10.0
+    """Until another try, when the machine or this module failed."""
     stop_s: float = 10.0
     """From SIGTERM to SIGKILL when the whole platform stops, whatever the Pods' own grace."""
 
@@ -121,7 +122,7 @@ class Life:
         """Live until the end; the Pod's status then tells how it was."""
         try:
             while not await self._live_on():
-                await self._pause(FAULT_S)
+                await self._pause(self._host.timings.fault_s)
         finally:
             self._set_ready(False)
             self.kill()
@@ -179,6 +180,7 @@ class Life:
             self._host.recorder.normal(self._pod, "Started", f"Started container {command.argv[0]}")
             code = await self._attend(self._child, command)
         finally:
+            self.kill()  # where it could not be looked after: a full disk
             self._child, self.port = None, 0
             if port:
                 self._host.return_port(port)

@@ -82,7 +82,11 @@ class Prober:
             self._tell(True)
         if self._probes.liveness:
             loops.append(self._repeat(self._probes.liveness, self._on_liveness))
-        await asyncio.gather(*loops)
+        # A fault of one, such as a full disk, ends the other too: left alone it would go on asking after a container
+        # that is gone, and have each one after it restarted.
+        async with asyncio.TaskGroup() as group:
+            for loop in loops:
+                group.create_task(loop)
 
     async def _started(self, declared: Probe) -> bool:
         await asyncio.sleep(declared.initial_delay_s)

@@ -24,7 +24,7 @@ from headrace.local.pods.process import Processes
 
 NAMESPACE = "test"
 PATIENCE_S = 30.0
-QUICK = Timings(crash_backoff_s=0.05, config_retry_s=0.05, stop_s=2.0)
+QUICK = Timings(crash_backoff_s=0.05, config_retry_s=0.05, fault_s=0.2, stop_s=2.0)
 T = TypeVar("T")
 
 # A server that starts in a few milliseconds and answers 200 to everything.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import resource
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +230,39 @@ def test_a_failed_liveness_probe_starts_the_container_anew(tmp_path: Path) -> No
             assert {"Unhealthy", "Killing", "Started"} <= reasons
 
     run(main())
+
+
+def test_after_a_full_disk_a_container_runs_as_before(tmp_path: Path) -> None:
+    """Nothing goes on asking after a container that is gone, nor is one left that nobody looks after."""
+    liveness = {"httpGet": {"path": "/"}, "initialDelaySeconds": 1, "periodSeconds": 1, "failureThreshold": 3}
+
+    async def main() -> None:
+        async with laptop(tmp_path) as it:
+            slow = f"import time; time.sleep(0.5)\n{SERVE}"
+            it.objects.create(pod("a", "python", "-S", "-c", slow, revision="rev", livenessProbe=liveness))
+            (first,) = await eventually(it.children)
+            with full_disk(tmp_path):  # so that its being ready cannot be written
+                await eventually(lambda: not first.is_running() or first.status() == psutil.STATUS_ZOMBIE)
+                await asyncio.sleep(1.5)  # for a few more starts, none of which can be written
+                assert len(it.children()) <= 1
+            await eventually(lambda: container(it, "a").get("ready"))
+            restarts, running = container(it, "a")["restartCount"], it.children()
+            await asyncio.sleep(4.5)  # more than the periods after which the probe gives up
+            assert container(it, "a")["restartCount"] == restarts
+            assert (it.children(), len(running)) == (running, 1)
+
+    run(main())
+
+
+@contextlib.contextmanager
+def full_disk(home: Path) -> Iterator[None]:
+    """No file may grow beyond what objects.db-wal has now, which SQLite meets as a disk that takes no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((home / "objects.db-wal").stat().st_size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_stopping_the_platform_leaves_no_process(tmp_path: Path) -> None:
