@@ -2,7 +2,8 @@
 
 Every fault of an object is found at once, worded as the real server or webhook words it. Used by
 `headrace.local.api.api`. Sources: kubernetes pkg/apis/{core,batch}/validation; knative/serving
-pkg/apis/serving/v1/*_validation.go; knative/eventing pkg/apis/*/v1*/*_validation.go and knative/pkg apis/duck/v1.
+pkg/apis/serving/v1/*_validation.go and cmd/webhook; knative/eventing pkg/apis/*/v1*/*_validation.go and knative/pkg
+apis/duck/v1.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from headrace.local.api import policy_admission, revision_admission
 from headrace.local.api.policy_admission import LABEL_VALUE, QUALIFIED_NAME
 from headrace.local.api.schema import Fault
 from headrace.local.events import cesql
+from knative.settings import Config
 
 Object = dict[str, Any]
 
@@ -27,6 +29,7 @@ EVENT_ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
 URI_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 ISO_8601_DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 
+CONFIG_NAMESPACE, CONFIG_NAME = "knative-serving", "config-autoscaler"
 DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql")
 SERVING = frozenset({"Service", "Configuration", "Revision", "Route"})
 TEMPLATED = frozenset({"Service", "Configuration"})
@@ -52,6 +55,14 @@ def knative_faults(new: Object, old: Object | None) -> list[str]:
     if kind == "JobSink" and "job" not in spec:
         return ["missing field(s): spec.job"]
     return []
+
+
+def config_faults(new: Object) -> list[str]:
+    """What Knative's other webhook refuses: values of its own ConfigMap that the autoscaler would not take."""
+    meta = new["metadata"]
+    if (new["kind"], meta.get("namespace"), meta["name"]) != ("ConfigMap", CONFIG_NAMESPACE, CONFIG_NAME):
+        return []
+    return [f"validation failed: {fault}" for fault in Config.judged(new.get("data") or {})[1]]
 
 
 def _names(new: Object) -> Iterator[Fault]:

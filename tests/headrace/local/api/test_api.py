@@ -310,6 +310,21 @@ def test_what_a_full_disk_does_not_keep_is_refused_with_that_reason(client: Clie
     assert client("PATCH", f"{MAPS}/c", {"data": {"a": "2"}}, Content_Type="application/merge-patch+json")[0] == 200
 
 
+def test_the_autoscalers_configmap_needs_no_namespace_first_and_takes_only_what_works(client: Client) -> None:
+    maps = "/api/v1/namespaces/knative-serving/configmaps"
+    status, refused = client("POST", maps, config_map("config-autoscaler", **{"stable-window": "1s"}))
+    assert status == 400
+    assert 'webhook "config.webhook.serving.knative.dev" denied the request' in refused["message"]
+    assert "config-autoscaler stable-window" in refused["message"]
+    assert client("POST", maps, config_map("config-autoscaler", **{"stable-window": "30s"}))[0] == 201
+    patch = {"data": {"enable-scale-to-zero": "perhaps"}}
+    path = f"{maps}/config-autoscaler"
+    assert client("PATCH", path, patch, Content_Type="application/merge-patch+json")[0] == 400
+    assert client("GET", path)[1]["data"] == {"stable-window": "30s"}
+    # Whoever calls another one so may write into it what he likes.
+    assert client("POST", MAPS, config_map("config-autoscaler", **{"stable-window": "1s"}))[0] == 201
+
+
 def test_a_strategic_patch_merges_the_conditions_of_a_status(client: Client) -> None:
     client("POST", JOBS, job())
     strategic = "application/strategic-merge-patch+json"
