@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,7 +29,7 @@ EVENT_ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
 URI_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 ISO_8601_DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 
-CONFIG_NAMESPACE, CONFIG_NAME = "knative-serving", "config-autoscaler"
+CONFIG_NAMESPACE, CONFIG_NAME, FEATURES_NAME = "knative-serving", "config-autoscaler", "config-features"
 DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql")
 SERVING = frozenset({"Service", "Configuration", "Revision", "Route"})
 TEMPLATED = frozenset({"Service", "Configuration"})
@@ -40,11 +40,11 @@ def kubernetes_faults(new: Object, old: Object | None) -> list[Fault]:
     return [*_names(new), *_pods(new), *_policies(new), *(_immutable(new, old) if old else ())]
 
 
-def knative_faults(new: Object, old: Object | None) -> list[str]:
-    """What Knative's webhooks refuse with 400; each a sentence that ends with the path."""
+def knative_faults(new: Object, old: Object | None, features: Collection[str] = ()) -> list[str]:
+    """What Knative's webhooks refuse with 400; each a sentence that ends with the path. features: see `features_on`."""
     kind, spec = new["kind"], new.get("spec") or {}
     if kind in SERVING:
-        return list(_serving(new, old))
+        return list(_serving(new, old, features))
     if kind == "Trigger":
         return [*_trigger(new, old), *_delivery(spec.get("delivery"))]
     if kind == "Broker":
@@ -63,6 +63,13 @@ def config_faults(new: Object) -> list[str]:
     if (new["kind"], meta.get("namespace"), meta["name"]) != ("ConfigMap", CONFIG_NAMESPACE, CONFIG_NAME):
         return []
     return [f"validation failed: {fault}" for fault in Config.judged(new.get("data") or {})[1]]
+
+
+def features_on(config_features: Object | None) -> frozenset[str]:
+    """The features that the ConfigMap `config-features` has on. Source: knative/serving pkg/apis/config/features.go."""
+    data = (config_features or {}).get("data")
+    found = data.items() if isinstance(data, dict) else ()
+    return frozenset(key for key, value in found if str(value).lower() in ("enabled", "allowed"))
 
 
 def _names(new: Object) -> Iterator[Fault]:
@@ -159,7 +166,7 @@ def _immutable(new: Object, old: Object) -> Iterator[Fault]:
         yield Fault("roleRef", "Invalid value: cannot change roleRef")
 
 
-def _serving(new: Object, old: Object | None) -> Iterator[str]:
+def _serving(new: Object, old: Object | None, features: Collection[str]) -> Iterator[str]:
     kind, name, spec = new["kind"], new["metadata"]["name"], new.get("spec") or {}
     if len(name) > 63 or not DNS_1035_LABEL.fullmatch(name):
         yield (
@@ -168,17 +175,17 @@ def _serving(new: Object, old: Object | None) -> Iterator[str]:
             " metadata.name"
         )
     if kind in TEMPLATED:
-        yield from _template(spec.get("template") or {}, name, old)
+        yield from _template(spec.get("template") or {}, name, old, features)
     elif kind == "Revision":
-        yield from revision_admission.faults(spec, "spec")
+        yield from revision_admission.faults(spec, "spec", features)
         if old and old.get("spec") != spec:
             yield "Immutable fields changed (-old +new): spec"
     if kind in ("Service", "Route"):
         yield from _traffic(spec.get("traffic") or [], of_service=kind == "Service")
 
 
-def _template(template: Object, name: str, old: Object | None) -> Iterator[str]:
-    yield from revision_admission.faults(template.get("spec") or {}, "spec.template.spec")
+def _template(template: Object, name: str, old: Object | None, features: Collection[str]) -> Iterator[str]:
+    yield from revision_admission.faults(template.get("spec") or {}, "spec.template.spec", features)
     meta = template.get("metadata") or {}
     prefix, revision = meta.get("generateName"), meta.get("name")
     if prefix and not DNS_1035_LABEL.fullmatch(f"{prefix.rstrip('-')}"):

@@ -194,7 +194,10 @@ class Writes:
         if broken := admission.config_faults(new):
             said = "\n".join(broken)
             raise BadRequest(f'admission webhook "config.webhook.serving.knative.dev" denied the request: {said}')
-        refused = [*admission.knative_faults(new, old), *(self._admit(new) if self._admit else ())]
+        features = admission.features_on(
+            self._objects.get("ConfigMap", admission.CONFIG_NAMESPACE, admission.FEATURES_NAME)
+        )
+        refused = [*admission.knative_faults(new, old, features), *(self._admit(new) if self._admit else ())]
         if refused:
             room = "eventing" if new["kind"] not in admission.SERVING else "serving"
             raise BadRequest(

@@ -325,6 +325,32 @@ def test_the_autoscalers_configmap_needs_no_namespace_first_and_takes_only_what_
     assert client("POST", MAPS, config_map("config-autoscaler", **{"stable-window": "1s"}))[0] == 201
 
 
+def test_the_autoscalers_configmap_holds_for_the_annotations_of_services(client: Client) -> None:
+    zero = {
+        "metadata": {"annotations": {"autoscaling.knative.dev/initial-scale": "0"}},
+        "spec": {"containers": [{"image": "x"}]},
+    }
+    assert client("POST", SERVICES, service(template=zero))[0] == 400
+    maps = "/api/v1/namespaces/knative-serving/configmaps"
+    client("POST", maps, config_map("config-autoscaler", **{"allow-zero-initial-scale": "true"}))
+    assert client("POST", SERVICES, service(template=zero))[0] == 201
+
+
+def test_a_field_behind_a_feature_is_taken_once_the_feature_is_on(client: Client) -> None:
+    variable = {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    wanted = service(template={"spec": {"containers": [{"image": "x", "env": [variable]}], "nodeSelector": {"a": "b"}}})
+    status, refused = client("POST", SERVICES, wanted)
+    assert (status, "kubernetes.podspec-fieldref" in refused["message"]) == (400, True)
+    features = {"kubernetes.podspec-fieldref": "Enabled", "kubernetes.podspec-nodeselector": "disabled"}
+    maps = "/api/v1/namespaces/knative-serving/configmaps"
+    assert client("POST", maps, config_map("config-features", **features))[0] == 201
+    status, refused = client("POST", SERVICES, wanted)
+    assert (status, "fieldref" in refused["message"], "nodeselector" in refused["message"]) == (400, False, True)
+    allowed = {"data": {"kubernetes.podspec-nodeselector": "allowed"}}
+    client("PATCH", f"{maps}/config-features", allowed, Content_Type="application/merge-patch+json")
+    assert client("POST", SERVICES, wanted)[0] == 201
+
+
 def test_a_strategic_patch_merges_the_conditions_of_a_status(client: Client) -> None:
     client("POST", JOBS, job())
     strategic = "application/strategic-merge-patch+json"
