@@ -197,7 +197,7 @@ class KubernetesAPI:
 
     async def _read(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         query = request.query
-        selector = Selector.parse(query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        selector = Selector.parse(query.get("labelSelector", ""), query.get("fieldSelector", ""), target.kind.kind)
         kind, include = target.kind, query.get("includeObject", "Metadata")
         tabular = _wants_table(request)
         if query.get("watch") in ("true", "1"):
@@ -218,7 +218,7 @@ class KubernetesAPI:
     def _delete(self, request: web.BaseRequest, target: Target, body: bytes) -> web.Response:
         query = request.query
         if target.name is None:
-            selector = Selector.parse(query.get("labelSelector", ""), query.get("fieldSelector", ""))
+            selector = Selector.parse(query.get("labelSelector", ""), query.get("fieldSelector", ""), target.kind.kind)
             deleted = self._writes.delete_collection(target, self._select(target, selector), query, body)
             kind = target.kind
             listed = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": {}, "items": deleted}

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import kubernetes
 import pytest
@@ -16,6 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
 
+from headrace.local.api.api_request import Selector
 from tests.headrace.local.api import api_server
 
 SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
@@ -349,6 +350,21 @@ def test_a_field_behind_a_feature_is_taken_once_the_feature_is_on(client: Client
     allowed = {"data": {"kubernetes.podspec-nodeselector": "allowed"}}
     client("PATCH", f"{maps}/config-features", allowed, Content_Type="application/merge-patch+json")
     assert client("POST", SERVICES, wanted)[0] == 201
+
+
+def test_a_field_that_a_kind_is_not_selected_by_is_refused(client: Client) -> None:
+    """With != it would be everything that `kubectl delete --field-selector` goes on to delete."""
+    client("POST", MAPS, config_map())
+    for query in ("status.phse!=Running", "data.a==1", "spec.nodeName=x"):
+        for method in ("GET", "DELETE"):
+            status, refused = client(method, f"{MAPS}?fieldSelector={quote(query)}")
+            assert (status, "field label not supported" in refused["message"]) == (400, True)
+    assert [
+        each["metadata"]["name"] for each in client("GET", f"{MAPS}?fieldSelector=metadata.name%3Dc")[1]["items"]
+    ] == ["c"]
+    done = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "done"}, "status": {"succeeded": 2}}
+    assert Selector.parse("", "status.successful=2", "Job").matches(done)
+    assert Selector.parse("", "status.successful=0", "Job").matches(done | {"status": {}})
 
 
 def test_a_strategic_patch_merges_the_conditions_of_a_status(client: Client) -> None:
