@@ -131,7 +131,9 @@ def _last_words(log: Path, begin: int) -> str:
     with log.open("rb") as f:
         f.seek(begin)
         lines = f.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].rpartition(" ERROR ")[2] if lines else ""
+    # Of two that are started at once, the one that goes on writes into the same log.
+    said = [line for line in lines if " ERROR " in line] or lines
+    return said[-1].rpartition(" ERROR ")[2] if said else ""
 
 
 def _no_space(home: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from headrace.check import scaling
@@ -34,11 +34,14 @@ _OTHER_SERVICE = "v1"  # Kubernetes' own Service shares its name with Knative's
 def judge(documents: Iterable[Document]) -> list[Finding]:
     """Everything found, file by file and line by line.
 
-    A ConfigMap config-autoscaler among the documents holds for the annotations in the others, as it would in a cluster.
+    A ConfigMap config-autoscaler among the documents holds for the annotations in the others, and a config-features for
+    their fields, as they would in a cluster.
     """
     documents = list(documents)
     config = next(filter(None, (_config(document.value) for document in documents)), Config())
-    found = [finding for document in documents for finding in _judged(document, config)]
+    maps = (document.value for document in documents if _is_map(document.value, admission.FEATURES_NAME))
+    features = admission.features_on(next(maps, None))
+    found = [finding for document in documents for finding in _judged(document, config, features)]
     order = {document.file: number for number, document in enumerate(documents)}
     return sorted(found, key=lambda finding: (order[finding.file], finding.line))
 
@@ -53,13 +56,18 @@ def _config(value: Any) -> Config | None:
 
 
 def _is_config(value: Any) -> bool:
+    return _is_map(value, CONFIG_MAP)
+
+
+def _is_map(value: Any, name: str) -> bool:
+    """Whether it is a ConfigMap of this name, with data that may be read."""
     if not isinstance(value, dict) or (value.get("apiVersion"), value.get("kind")) != ("v1", "ConfigMap"):
         return False
     meta = value.get("metadata")
-    return isinstance(meta, dict) and meta.get("name") == CONFIG_MAP
+    return isinstance(meta, dict) and meta.get("name") == name
 
 
-def _judged(document: Document, config: Config) -> Iterator[Finding]:
+def _judged(document: Document, config: Config, features: Collection[str]) -> Iterator[Finding]:
     find, value = Finder(document), document.value
     if document.broken:
         yield find.fault("", document.broken, "YAML or JSON, as the API server reads it")
@@ -76,7 +84,7 @@ def _judged(document: Document, config: Config) -> Iterator[Finding]:
     yield from unknown
     if not unknown:
         told: set[str] = set()  # paths
-        for finding in (*_refused(find, value, config), *_malformed(find, value)):
+        for finding in (*_refused(find, value, config), *_malformed(find, value, features)):
             # A field of the wrong type is refused twice; the first to say so knows more of it.
             if finding.path not in told:
                 told.add(finding.path)
@@ -110,7 +118,7 @@ def _kind(find: Finder, value: Mapping[str, Any]) -> Iterator[Finding]:
 # ---------------------------------------------------------------- the API server
 
 
-def _malformed(find: Finder, value: dict[str, Any]) -> Iterator[Finding]:
+def _malformed(find: Finder, value: dict[str, Any], features: Collection[str]) -> Iterator[Finding]:
     """What the object's schema refuses, and then what the server and the webhooks refuse in a well-formed object."""
     faults = schema.check(value)
     meta = value.get("metadata")
@@ -132,7 +140,7 @@ def _malformed(find: Finder, value: dict[str, Any]) -> Iterator[Finding]:
     stored = _stored(copy.deepcopy(rest))
     for wrong in admission.kubernetes_faults(stored, None):
         yield find.fault(wrong.path, wrong.message)
-    for sentence in admission.knative_faults(stored, None):
+    for sentence in admission.knative_faults(stored, None, features):
         problem, _, path = sentence.rpartition(": ")
         yield find.fault(path, problem)
 

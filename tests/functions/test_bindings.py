@@ -109,6 +109,28 @@ def test_an_answer_whose_shape_depends_on_the_row_is_right_each_time() -> None:
         assert model.infer({"x": asked})["at"].tolist() == np.array(np.nonzero(asked)).tolist()
 
 
+def test_an_output_that_is_an_input_is_that_of_its_own_request() -> None:
+    """A key that is passed through, for example: onnxruntime itself writes nothing where that is to go."""
+    model = _model(
+        [helper.make_node("Add", ["x", "x"], ["twice"])],
+        [helper.make_tensor_value_info("x", FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info(name, FLOAT, ["n", 2]) for name in ("twice", "x")],
+    )
+    for value in range(5):
+        answer = model.infer({"x": np.full((1, 2), value, np.float32)})
+        assert (answer["x"].tolist(), answer["twice"].tolist()) == ([[value, value]], [[2 * value, 2 * value]])
+
+
+def test_an_output_without_axes_is_right_each_time() -> None:
+    model = _model(
+        [helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0)],
+        [helper.make_tensor_value_info("x", FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("sum", FLOAT, [])],
+    )
+    for value in range(5):
+        assert model.infer({"x": np.full((1, 2), value, np.float32)})["sum"] == 2 * value
+
+
 def test_text_goes_in_and_out() -> None:
     model = _model(
         [helper.make_node("Identity", ["t"], ["same"])],

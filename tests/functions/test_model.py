@@ -13,7 +13,7 @@ import pytest
 
 from eventing.errors import Misconfigured, Rejected
 from functions import package
-from functions.model import Manifest, Model, Signature, TensorSpec, open_session, write_sums
+from functions.model import Manifest, Model, Signature, TensorSpec, nearly_equal, open_session, write_sums
 from tests.functions import packages
 
 
@@ -83,6 +83,28 @@ def test_the_self_test_bears_the_last_digit_of_a_float(folder: Path) -> None:
         request["outputs"]["probabilities"] = [p + 1e-7 for p in request["outputs"]["probabilities"]]
     (folder / "sample.json").write_text(json.dumps(sample))
     Model.load(folder).self_test()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given", "promised", "equal"),
+    [
+        (np.float32, 0.1, 0.1, True),
+        (np.float32, 0.1, 0.10002, False),
+        (np.float64, 0.1, 0.1 + 1e-7, True),
+        (np.float16, 0.1, 0.1, True),  # which is 0.09998 as a half
+        (np.float16, 100.0, 100.1, True),
+        (np.float16, 100.0, 101.0, False),
+        (np.float16, 60000.0, 70000.0, False),
+        (np.float32, np.nan, np.nan, True),
+        (np.float32, np.inf, -np.inf, False),
+        (np.int64, 1, 1, True),
+        (np.bool_, True, True, True),
+    ],
+)
+def test_answers_are_compared_to_the_last_digits_of_their_own_type(
+    dtype: type, given: float, promised: float, equal: bool
+) -> None:
+    assert nearly_equal(np.array([given], dtype), [promised]) is equal
 
 
 def test_a_package_without_its_sample_is_rejected(folder: Path) -> None:

@@ -58,7 +58,15 @@ def regress(served: Served, body: bytes, environ: Environ) -> Answer:
     if not regresses(served.signature):
         raise _other_kind(served, "regress", "a single output with one number per row")
     (spec,) = served.signature.outputs
-    return _answer(served, body, environ, "regress", lambda prediction: prediction.outputs[spec.name].reshape(-1))
+
+    def numbers(prediction: Prediction) -> Any:
+        values = prediction.outputs[spec.name].reshape(-1)
+        if len(values) != prediction.query.rows:
+            # What the graph does not tell of its output is seen in the answer.
+            raise _other_kind(served, "regress", "a single output with one number per row")
+        return values
+
+    return _answer(served, body, environ, "regress", numbers)
 
 
 def decode(signature: Signature, request: Mapping[str, Any], verb: str) -> Query:

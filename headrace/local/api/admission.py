@@ -2,14 +2,15 @@
 
 Every fault of an object is found at once, worded as the real server or webhook words it. Used by
 `headrace.local.api.api`. Sources: kubernetes pkg/apis/{core,batch}/validation; knative/serving
-pkg/apis/serving/v1/*_validation.go; knative/eventing pkg/apis/*/v1*/*_validation.go and knative/pkg apis/duck/v1.
+pkg/apis/serving/v1/*_validation.go and cmd/webhook; knative/eventing pkg/apis/*/v1*/*_validation.go and knative/pkg
+apis/duck/v1.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from headrace.local.api import policy_admission, revision_admission
 from headrace.local.api.policy_admission import LABEL_VALUE, QUALIFIED_NAME
 from headrace.local.api.schema import Fault
 from headrace.local.events import cesql
+from knative.settings import Config
 
 Object = dict[str, Any]
 
@@ -27,6 +29,7 @@ EVENT_ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
 URI_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 ISO_8601_DURATION = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 
+CONFIG_NAMESPACE, CONFIG_NAME, FEATURES_NAME = "knative-serving", "config-autoscaler", "config-features"
 DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql")
 SERVING = frozenset({"Service", "Configuration", "Revision", "Route"})
 TEMPLATED = frozenset({"Service", "Configuration"})
@@ -37,11 +40,11 @@ def kubernetes_faults(new: Object, old: Object | None) -> list[Fault]:
     return [*_names(new), *_pods(new), *_policies(new), *(_immutable(new, old) if old else ())]
 
 
-def knative_faults(new: Object, old: Object | None) -> list[str]:
-    """What Knative's webhooks refuse with 400; each a sentence that ends with the path."""
+def knative_faults(new: Object, old: Object | None, features: Collection[str] = ()) -> list[str]:
+    """What Knative's webhooks refuse with 400; each a sentence that ends with the path. features: see `features_on`."""
     kind, spec = new["kind"], new.get("spec") or {}
     if kind in SERVING:
-        return list(_serving(new, old))
+        return list(_serving(new, old, features))
     if kind == "Trigger":
         return [*_trigger(new, old), *_delivery(spec.get("delivery"))]
     if kind == "Broker":
@@ -52,6 +55,21 @@ def knative_faults(new: Object, old: Object | None) -> list[str]:
     if kind == "JobSink" and "job" not in spec:
         return ["missing field(s): spec.job"]
     return []
+
+
+def config_faults(new: Object) -> list[str]:
+    """What Knative's other webhook refuses: values of its own ConfigMap that the autoscaler would not take."""
+    meta = new["metadata"]
+    if (new["kind"], meta.get("namespace"), meta["name"]) != ("ConfigMap", CONFIG_NAMESPACE, CONFIG_NAME):
+        return []
+    return [f"validation failed: {fault}" for fault in Config.judged(new.get("data") or {})[1]]
+
+
+def features_on(config_features: Object | None) -> frozenset[str]:
+    """The features that the ConfigMap `config-features` has on. Source: knative/serving pkg/apis/config/features.go."""
+    data = (config_features or {}).get("data")
+    found = data.items() if isinstance(data, dict) else ()
+    return frozenset(key for key, value in found if str(value).lower() in ("enabled", "allowed"))
 
 
 def _names(new: Object) -> Iterator[Fault]:
@@ -148,7 +166,7 @@ def _immutable(new: Object, old: Object) -> Iterator[Fault]:
         yield Fault("roleRef", "Invalid value: cannot change roleRef")
 
 
-def _serving(new: Object, old: Object | None) -> Iterator[str]:
+def _serving(new: Object, old: Object | None, features: Collection[str]) -> Iterator[str]:
     kind, name, spec = new["kind"], new["metadata"]["name"], new.get("spec") or {}
     if len(name) > 63 or not DNS_1035_LABEL.fullmatch(name):
         yield (
@@ -157,17 +175,17 @@ def _serving(new: Object, old: Object | None) -> Iterator[str]:
             " metadata.name"
         )
     if kind in TEMPLATED:
-        yield from _template(spec.get("template") or {}, name, old)
+        yield from _template(spec.get("template") or {}, name, old, features)
     elif kind == "Revision":
-        yield from revision_admission.faults(spec, "spec")
+        yield from revision_admission.faults(spec, "spec", features)
         if old and old.get("spec") != spec:
             yield "Immutable fields changed (-old +new): spec"
     if kind in ("Service", "Route"):
         yield from _traffic(spec.get("traffic") or [], of_service=kind == "Service")
 
 
-def _template(template: Object, name: str, old: Object | None) -> Iterator[str]:
-    yield from revision_admission.faults(template.get("spec") or {}, "spec.template.spec")
+def _template(template: Object, name: str, old: Object | None, features: Collection[str]) -> Iterator[str]:
+    yield from revision_admission.faults(template.get("spec") or {}, "spec.template.spec", features)
     meta = template.get("metadata") or {}
     prefix, revision = meta.get("generateName"), meta.get("name")
     if prefix and not DNS_1035_LABEL.fullmatch(f"{prefix.rstrip('-')}"):

@@ -27,7 +27,7 @@ import orjson
 from aiohttp import web
 
 from headrace.local import disk
-from headrace.local.api import api_request, discovery, openapi, paging, table, watching
+from headrace.local.api import admission, api_request, discovery, openapi, paging, table, watching
 from headrace.local.api.api_request import BadRequest, Selector, Target
 from headrace.local.api.paging import Page
 from headrace.local.api.writes import Admit, Options, Writes
@@ -35,6 +35,7 @@ from headrace.local.objects import kinds
 from headrace.local.objects.object_errors import Invalid, NotFound, ObjectError
 from headrace.local.objects.objects import Objects
 from knative import annotations as autoscaling_annotations
+from knative.settings import Config
 
 Object = dict[str, Any]
 
@@ -60,7 +61,7 @@ class KubernetesAPI:
         token: str,
         read_log: Callable[[str, str], Path | None],
         read_decision: Callable[[str, str], Object | None] = lambda namespace, revision: None,
-        admit: Admit | None = autoscaling_annotations.admit,
+        admit: Admit | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._objects = objects
@@ -68,10 +69,16 @@ class KubernetesAPI:
         self._read_log = read_log
         self._read_decision = read_decision
         self._clock = clock
-        self._writes = Writes(objects, admit, clock)
+        self._writes = Writes(objects, admit or self._autoscaling_faults, clock)
         self._stopping = asyncio.Event()
         if objects.get("Namespace", "", "default") is None:
             objects.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}})
+
+    def _autoscaling_faults(self, obj: Object) -> list[str]:
+        """Faults of the autoscaling annotations, by what the ConfigMap of the autoscaler says of all Services."""
+        kept = self._objects.get("ConfigMap", admission.CONFIG_NAMESPACE, admission.CONFIG_NAME) or {}
+        config, faults = Config.judged(kept.get("data") or {})
+        return autoscaling_annotations.admit(obj, None if faults else config)
 
     async def start(self) -> None:
         """Accept watches again."""
@@ -190,7 +197,7 @@ class KubernetesAPI:
 
     async def _read(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         query = request.query
-        selector = Selector.parse(query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        selector = Selector.parse(query.get("labelSelector", ""), query.get("fieldSelector", ""), target.kind.kind)
         kind, include = target.kind, query.get("includeObject", "Metadata")
         tabular = _wants_table(request)
         if query.get("watch") in ("true", "1"):
@@ -211,7 +218,7 @@ class KubernetesAPI:
     def _delete(self, request: web.BaseRequest, target: Target, body: bytes) -> web.Response:
         query = request.query
         if target.name is None:
-            selector = Selector.parse(query.get("labelSelector", ""), query.get("fieldSelector", ""))
+            selector = Selector.parse(query.get("labelSelector", ""), query.get("fieldSelector", ""), target.kind.kind)
             deleted = self._writes.delete_collection(target, self._select(target, selector), query, body)
             kind = target.kind
             listed = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": {}, "items": deleted}

@@ -45,6 +45,22 @@ class Target:
     subresource: str | None
 
 
+# Source: kubernetes pkg/apis/{core,batch}/v1/conversion.go; of a custom resource it is name and namespace alone.
+SELECTED_BY: Mapping[str, tuple[str, ...]] = {
+    "Pod": (
+        "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
+        "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+    ),
+    "Event": (
+        *(f"involvedObject.{key}" for key in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion")),
+        "involvedObject.fieldPath", "reason", "reportingComponent", "source", "type",
+    ),
+    "Namespace": ("status.phase",),
+    "Secret": ("type",),
+    "Job": ("status.successful",),
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Selector:
     """Which objects a list, a watch or a collection's delete means.
@@ -56,12 +72,15 @@ class Selector:
     fields: tuple[tuple[str, bool, str], ...] = ()
 
     @classmethod
-    def parse(cls, labels: str, fields: str) -> Selector:
-        """Raises BadRequest."""
-        return cls(
-            tuple(_label_requirement(text) for text in _split(labels)),
-            tuple(_field_requirement(text) for text in fields.split(",") if text.strip()),
-        )
+    def parse(cls, labels: str, fields: str, kind: str) -> Selector:
+        """Raises BadRequest, also for a field that the kind is not selected by: a misspelt one would hold for nothing,
+        and with != for everything.
+        """
+        selected = tuple(_field_requirement(text) for text in fields.split(",") if text.strip())
+        for path, _, _ in selected:
+            if path not in ("metadata.name", "metadata.namespace", *SELECTED_BY.get(kind, ())):
+                raise BadRequest(f"field label not supported: {path}")
+        return cls(tuple(_label_requirement(text) for text in _split(labels)), selected)
 
     def matches(self, obj: Mapping[str, Any]) -> bool:
         labels = obj["metadata"].get("labels") or {}
@@ -229,6 +248,8 @@ def _field_requirement(text: str) -> tuple[str, bool, str]:
 
 
 def _field(obj: Mapping[str, Any], path: str) -> str:
+    if path == "status.successful":  # of a Job, which calls it otherwise
+        return str((obj.get("status") or {}).get("succeeded") or 0)
     value: Any = obj
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None

@@ -1,7 +1,7 @@
 """What Knative's webhook refuses in a Revision's pod: fields that it takes from nobody, and what must fit together.
 
 The object is well formed already (`headrace.local.api.schema`). Fields behind a feature of ConfigMap `config-features`
-that is off by default are refused, as a cluster does that nobody has told otherwise. All pure; used by
+that is off are refused, as a cluster does. All pure; used by
 `headrace.local.api.admission`.
 
 Source: knative/serving pkg/apis/serving/k8s_validation.go, fieldmask.go and pkg/apis/config/features.go.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 Object = Mapping[str, Any]
@@ -54,6 +54,7 @@ _OF_MOUNTS = {
 _OF_SECURITY = {"procMount": "", "seLinuxOptions": "", "windowsOptions": "", "appArmorProfile": ""}
 _OF_CAPABILITIES = {"add": "kubernetes.containerspec-addcapabilities"}
 _OF_ENV = {"fieldRef": "kubernetes.podspec-fieldref", "resourceFieldRef": "kubernetes.podspec-fieldref"}
+_BEHIND = re.compile(r"while feature (\S+) of ConfigMap config-features is off")
 _TEXTS = frozenset({"priorityClassName", "schedulerName", "dnsPolicy", "subPathExpr"})  # empty, these are not set
 _VOLUME_KINDS = ("secret", "configMap", "projected", "emptyDir", *_OF_VOLUMES)
 _PROJECTIONS = ("secret", "configMap", "serviceAccountToken", "downwardAPI")
@@ -61,8 +62,18 @@ _HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
-def faults(spec: Object, path: str) -> Iterator[str]:
-    """Every fault of a RevisionSpec at `path`, as sentences that end with the field's path."""
+def faults(spec: Object, path: str, features: Collection[str] = ()) -> Iterator[str]:
+    """Every fault of a RevisionSpec at `path`, as sentences that end with the field's path.
+
+    features: those that are on, of the ones that are off by default.
+    """
+    for fault in _faults(spec, path):
+        behind = _BEHIND.search(fault)
+        if behind is None or behind[1] not in features:
+            yield fault
+
+
+def _faults(spec: Object, path: str) -> Iterator[str]:
     containers: Sequence[Object] = spec.get("containers") or []
     if not containers:
         yield f"missing field(s): {path}.containers"

@@ -140,7 +140,11 @@ class Writes:
     def _store_new(self, target: Target, new: Object, options: Options) -> Object:
         namespace = target.namespace
         if namespace and self._objects.get("Namespace", "", namespace) is None:
-            raise NotFound(f'namespaces "{namespace}" not found')
+            if namespace != admission.CONFIG_NAMESPACE:
+                raise NotFound(f'namespaces "{namespace}" not found')
+            # Knative's own, which every cluster has; here it is there as soon as somebody needs it.
+            about = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+            self._objects.create(about, dry_run=options.dry_run)
         # Judged as it would be stored, with its defaults.
         candidate = self._objects.create(new, dry_run=True)
         self._judge(candidate, None)
@@ -187,7 +191,13 @@ class Writes:
             wrong += [f for f in admission.kubernetes_faults(new, old) if f.path not in {each.path for each in wrong}]
         if wrong:
             raise _invalid(new, wrong)
-        refused = [*admission.knative_faults(new, old), *(self._admit(new) if self._admit else ())]
+        if broken := admission.config_faults(new):
+            said = "\n".join(broken)
+            raise BadRequest(f'admission webhook "config.webhook.serving.knative.dev" denied the request: {said}')
+        features = admission.features_on(
+            self._objects.get("ConfigMap", admission.CONFIG_NAMESPACE, admission.FEATURES_NAME)
+        )
+        refused = [*admission.knative_faults(new, old, features), *(self._admit(new) if self._admit else ())]
         if refused:
             room = "eventing" if new["kind"] not in admission.SERVING else "serving"
             raise BadRequest(

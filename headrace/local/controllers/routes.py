@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.local.controllers.controller import Context, condition
+from headrace.local.controllers.controller import Context, condition, controller_of
 from headrace.local.controllers.services import ACTIVE, PENDING, RESERVE, ROUTING_MODIFIED, ROUTING_STATE, SERVICE
 from headrace.local.objects.objects import Object, set_condition, timestamp
 
@@ -24,6 +24,9 @@ class Fault:
     message: str
 
 
+ALONE = Fault("False", "NoService", "On a laptop requests go to Services: make this Route and its Configuration one.")
+
+
 class Routes:
     """Resolves each Route's traffic and labels the Revisions with whether it is routed to them."""
 
@@ -37,7 +40,7 @@ class Routes:
         if route is None or "deletionTimestamp" in route["metadata"]:
             return None
         targets: list[Object] = route["spec"].get("traffic") or []
-        traffic, fault = self._resolve(namespace, targets)
+        traffic, fault = self._resolve(namespace, targets) if controller_of(route) else ([], ALONE)
         status: Object = route.get("status") or {}
         now = self._clock()
         status["url"] = self._addresses.service_host(namespace, name)

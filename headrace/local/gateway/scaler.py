@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from eventing.errors import Misconfigured
 from headrace.local import tasks
+from headrace.local.api.admission import CONFIG_NAME, CONFIG_NAMESPACE
 from headrace.local.gateway import pod_autoscaler
 from headrace.local.gateway.meter import Meter
 from headrace.local.gateway.pod_autoscaler import KIND, Wanted
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONFIG_NAMESPACE, CONFIG_NAME = "knative-serving", "config-autoscaler"
 TICK_S = autoscaler.SCRAPE_INTERVAL_S
 # A look at the traffic belongs to the middle of a second of the clock, so that each bucket of a window gets one and no
 # jitter gives it two.

@@ -102,6 +102,13 @@ def test_v1_answers_graphs_whose_axes_are_not_all_rows(
     assert (answer.status_code, answer.json) == (200, expected)
 
 
+def test_one_number_for_all_rows_is_no_regression(tmp_path: Path) -> None:
+    answer = client_of(SUM, tmp_path).post(
+        "/v1/models/flights:regress", json={"examples": [{"x": [1, 2]}, {"x": [3, 4]}]}
+    )
+    assert (answer.status_code, "one number per row" in answer.json["error"]) == (501, True)
+
+
 def test_an_infinite_scalar_is_a_token_to_whom_wrote_one(tmp_path: Path) -> None:
     answer = client_of(SUM, tmp_path).post(V1, data=b'{"inputs": [[Infinity, 1]]}')
     assert answer.data == b'{"outputs":Infinity}'

@@ -196,6 +196,14 @@ def test_the_config_map_beside_them_holds_for_the_other_manifests() -> None:
     assert found(manifest, config_map(allow_zero_initial_scale="true")) == []
 
 
+def test_the_features_beside_them_hold_for_their_fields() -> None:
+    manifest = service(nodeSelector={"a": "b"})
+    assert "kubernetes.podspec-nodeselector" in one(manifest, "spec.template.spec.nodeSelector").problem
+    meta = {"name": "config-features", "namespace": "knative-serving"}
+    data = {"kubernetes.podspec-nodeselector": "enabled"}
+    assert found(manifest, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}) == []
+
+
 # ---------------------------------------------------------------- whatever is written
 
 anything = st.recursive(

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import kubernetes
 import pytest
@@ -16,6 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
 
+from headrace.local.api.api_request import Selector
 from tests.headrace.local.api import api_server
 
 SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
@@ -308,6 +309,62 @@ def test_what_a_full_disk_does_not_keep_is_refused_with_that_reason(client: Clie
     client.server.run(lambda: client.server.objects._file._db.execute("PRAGMA max_page_count=1000000"))
     assert client("GET", f"{MAPS}/c")[1]["data"] == {"a": "1"}
     assert client("PATCH", f"{MAPS}/c", {"data": {"a": "2"}}, Content_Type="application/merge-patch+json")[0] == 200
+
+
+def test_the_autoscalers_configmap_needs_no_namespace_first_and_takes_only_what_works(client: Client) -> None:
+    maps = "/api/v1/namespaces/knative-serving/configmaps"
+    status, refused = client("POST", maps, config_map("config-autoscaler", **{"stable-window": "1s"}))
+    assert status == 400
+    assert 'webhook "config.webhook.serving.knative.dev" denied the request' in refused["message"]
+    assert "config-autoscaler stable-window" in refused["message"]
+    assert client("POST", maps, config_map("config-autoscaler", **{"stable-window": "30s"}))[0] == 201
+    patch = {"data": {"enable-scale-to-zero": "perhaps"}}
+    path = f"{maps}/config-autoscaler"
+    assert client("PATCH", path, patch, Content_Type="application/merge-patch+json")[0] == 400
+    assert client("GET", path)[1]["data"] == {"stable-window": "30s"}
+    # Whoever calls another one so may write into it what he likes.
+    assert client("POST", MAPS, config_map("config-autoscaler", **{"stable-window": "1s"}))[0] == 201
+
+
+def test_the_autoscalers_configmap_holds_for_the_annotations_of_services(client: Client) -> None:
+    zero = {
+        "metadata": {"annotations": {"autoscaling.knative.dev/initial-scale": "0"}},
+        "spec": {"containers": [{"image": "x"}]},
+    }
+    assert client("POST", SERVICES, service(template=zero))[0] == 400
+    maps = "/api/v1/namespaces/knative-serving/configmaps"
+    client("POST", maps, config_map("config-autoscaler", **{"allow-zero-initial-scale": "true"}))
+    assert client("POST", SERVICES, service(template=zero))[0] == 201
+
+
+def test_a_field_behind_a_feature_is_taken_once_the_feature_is_on(client: Client) -> None:
+    variable = {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    wanted = service(template={"spec": {"containers": [{"image": "x", "env": [variable]}], "nodeSelector": {"a": "b"}}})
+    status, refused = client("POST", SERVICES, wanted)
+    assert (status, "kubernetes.podspec-fieldref" in refused["message"]) == (400, True)
+    features = {"kubernetes.podspec-fieldref": "Enabled", "kubernetes.podspec-nodeselector": "disabled"}
+    maps = "/api/v1/namespaces/knative-serving/configmaps"
+    assert client("POST", maps, config_map("config-features", **features))[0] == 201
+    status, refused = client("POST", SERVICES, wanted)
+    assert (status, "fieldref" in refused["message"], "nodeselector" in refused["message"]) == (400, False, True)
+    allowed = {"data": {"kubernetes.podspec-nodeselector": "allowed"}}
+    client("PATCH", f"{maps}/config-features", allowed, Content_Type="application/merge-patch+json")
+    assert client("POST", SERVICES, wanted)[0] == 201
+
+
+def test_a_field_that_a_kind_is_not_selected_by_is_refused(client: Client) -> None:
+    """With != it would be everything that `kubectl delete --field-selector` goes on to delete."""
+    client("POST", MAPS, config_map())
+    for query in ("status.phse!=Running", "data.a==1", "spec.nodeName=x"):
+        for method in ("GET", "DELETE"):
+            status, refused = client(method, f"{MAPS}?fieldSelector={quote(query)}")
+            assert (status, "field label not supported" in refused["message"]) == (400, True)
+    assert [
+        each["metadata"]["name"] for each in client("GET", f"{MAPS}?fieldSelector=metadata.name%3Dc")[1]["items"]
+    ] == ["c"]
+    done = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "done"}, "status": {"succeeded": 2}}
+    assert Selector.parse("", "status.successful=2", "Job").matches(done)
+    assert Selector.parse("", "status.successful=0", "Job").matches(done | {"status": {}})
 
 
 def test_a_strategic_patch_merges_the_conditions_of_a_status(client: Client) -> None:

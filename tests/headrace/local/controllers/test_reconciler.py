@@ -66,6 +66,24 @@ def test_a_service_becomes_ready_with_all_that_belongs_to_it(tmp_path: Path) -> 
     run(main())
 
 
+def test_a_route_of_no_service_says_that_it_gets_no_requests(tmp_path: Path) -> None:
+    """Unready without an end would say that something is still to come."""
+
+    async def main() -> None:
+        async with laptop(tmp_path) as it:
+            it.objects.create(
+                {
+                    "apiVersion": "serving.knative.dev/v1",
+                    "kind": "Route",
+                    "metadata": {"name": "alone", "namespace": NAMESPACE},
+                    "spec": {"traffic": [{"configurationName": "web", "percent": 100}]},
+                }
+            )
+            await eventually(lambda: it.condition("Route", "alone", "Ready") == ("False", "NoService"))
+
+    run(main())
+
+
 def test_the_same_spec_applied_twice_makes_no_second_revision(tmp_path: Path) -> None:
     async def main() -> None:
         async with laptop(tmp_path) as it:
