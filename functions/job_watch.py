@@ -202,7 +202,9 @@ class JobWatch:
             return False
         watched.job, watched.since_s = found.uid, now_s
         if found.seen.state is State.gave_up:
-            self._tell(self._failed(watched.event, found, f"the Job gave up: {found.seen.reason}", retryable=False))
+            said = f"; it said last: {found.seen.said}" if found.seen.said else ""
+            why = f"the Job gave up: {found.seen.reason}{said}"
+            self._tell(self._failed(watched.event, found, why, retryable=False))
         if found.seen.state is not State.running:
             return True
         watched.missed, is_lost = jobs.lost(watched.missed, found.seen, now_s, self._grace_s)

@@ -19,6 +19,7 @@ from knative.pods import newest
 
 Object = dict[str, Any]
 
+LONGEST_WORDS = 500  # characters
 GRACE_S = 30.0  # the kubelet says it after 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s, then after two minutes
 
 
@@ -40,6 +41,8 @@ class Seen:
     state: State
     reason: str = ""
     """Why it gave up, in Kubernetes' words."""
+    said: str = ""
+    """What the last of its pods that ended wrote last, where it gave up."""
     pod: str | None = None
     """The newest pod, whose log tells most."""
     misses: int = 0
@@ -63,7 +66,8 @@ def see(job: Object, pods: Sequence[Object], events: Sequence[Object]) -> Seen:
     if failed := _condition(job, "Failed"):
         # A pod that ends with a status on which the policy ends the Job has said why, by an event of its own.
         state = State.done if failed.get("reason") == "PodFailurePolicy" else State.gave_up
-        return Seen(state, ": ".join(t for t in (failed.get("reason"), failed.get("message")) if t), name)
+        reason = ": ".join(t for t in (failed.get("reason"), failed.get("message")) if t)
+        return Seen(state, reason, last_words(pods) if state is State.gave_up else "", name)
     waiting = {str(pod["metadata"]["name"]) for pod in pods if not _has_begun(pod)}
     said = f'secret "{job["metadata"]["name"]}" not found'
     misses = sum(
@@ -74,6 +78,18 @@ def see(job: Object, pods: Sequence[Object], events: Sequence[Object]) -> Seen:
         and (event.get("involvedObject") or {}).get("name") in waiting
     )
     return Seen(State.running, pod=name, misses=misses)
+
+
+def last_words(pods: Sequence[Object]) -> str:
+    """The last line that the last container to end left behind; "" where none did.
+
+    With the policy FallbackToLogsOnError its message is the end of its log.
+    """
+    statuses = (c for pod in pods for c in (pod.get("status") or {}).get("containerStatuses") or ())
+    ended = [(c.get("state") or {}).get("terminated") or {} for c in statuses]
+    said = [each for each in ended if str(each.get("message") or "").strip()]
+    last = max(said, key=lambda each: str(each.get("finishedAt") or ""), default=None)
+    return "" if last is None else last["message"].strip().splitlines()[-1].strip()[:LONGEST_WORDS]
 
 
 def lost(missed: Missed | None, seen: Seen, now_s: float, grace_s: float = GRACE_S) -> tuple[Missed | None, bool]:

@@ -66,6 +66,20 @@ def test_a_secret_is_missed_by_a_pod_that_has_not_begun(
     assert jobs.see(job(), [pod("a", phase, state)], events).misses == misses
 
 
+def test_a_job_that_gave_up_is_told_with_what_the_last_of_its_pods_said_last() -> None:
+    def ended(suffix: str, at: str, message: str | None) -> dict[str, Any]:
+        told = {"exitCode": 75, "finishedAt": at} | ({"message": message} if message else {})
+        return pod(suffix, "Failed", {"terminated": told})
+
+    pods = [
+        ended("b", "2026-11-25T23:22:00Z", "begun\nthe store has no room left\n\n"),
+        ended("a", "2026-11-25T23:21:00Z", "the store is away"),
+        ended("c", "2026-11-25T23:23:00Z", None),
+    ]
+    assert jobs.see(job(("Failed", "BackoffLimitExceeded")), pods, []).said == "the store has no room left"
+    assert jobs.see(job(("Complete", "CompletionsReached")), pods, []).said == ""
+
+
 def test_the_newest_pod_is_the_one_to_ask() -> None:
     pods = [pod("b", "Failed", {}, "2026-11-25T23:21:00Z"), pod("a", "Failed", {}, "2026-11-25T23:20:00Z")]
     assert jobs.see(job(), pods, []).pod == f"{NAME}-b"
