@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from eventing.errors import Misconfigured, Rejected
 from headrace import why
 from headrace.predict import Row
-from trainers import columns, table
+from trainers import columns, data_file
 from trainers.table import BrokenDataset, Numbers, Table, Text
 
 REASONS_SHOWN = 5  # of a table that is none
@@ -100,7 +100,7 @@ def _from_table(name: str, content: bytes) -> Table:
         file = Path(folder) / f"rows{suffix}"
         file.write_bytes(content)
         try:
-            found = table.read(file, name)
+            found = data_file.read(file, name)
             if found.faults:
                 raise found.faults.error()
         except BrokenDataset as e:

@@ -1,6 +1,6 @@
 """Parquet to columns: numbers as they are typed, text as it is packed, the rest as pandas would write it into a CSV.
 
-Called by `trainers.table.read`.
+Called by `trainers.data_file`.
 """
 
 from __future__ import annotations

@@ -19,11 +19,12 @@ import numpy.typing as npt
 
 from eventing.errors import Rejected
 from functions import model as functions_model
-from trainers import baseline, export, gate, heldout, table, trainer
+from trainers import baseline, data_file, export, gate, heldout, trainer
 from trainers import dataset as datasets
 from trainers import split as splits
 from trainers.dataset import Dataset, Form
 from trainers.preprocessing import Preprocessing
+from trainers.table import BrokenDataset
 
 SAMPLES = 5
 TOLD_SCORES = ("accuracy", "log_loss", "roc_auc")  # of the package's sentence; model.json has all of them
@@ -69,7 +70,7 @@ class Trained:
     package: Path
     heldout: Path
     manifest: functions_model.Manifest
-    rejected: table.BrokenDataset | None
+    rejected: BrokenDataset | None
     """Rows that were left out, where the parameters allowed it."""
 
 
@@ -183,16 +184,16 @@ def read(
     form = form or Form()
     names = names or [file.name for file in files]
     if len(files) == 1:
-        data = datasets.understand(table.read(files[0], names[0]), target, max_broken_share, form)
+        data = datasets.understand(data_file.read(files[0], names[0]), target, max_broken_share, form)
         return data, list(data.notes)
     parts: list[datasets.Rows] = []
     notes: list[str] = []
-    last: table.BrokenDataset | None = None
+    last: BrokenDataset | None = None
     for file, name in zip(reversed(files), reversed(names), strict=True):
         try:
-            rows = datasets.rows_of(table.read(file, name), target, max_broken_share, form)
+            rows = datasets.rows_of(data_file.read(file, name), target, max_broken_share, form)
             datasets.weigh(rows, form)
-        except table.BrokenDataset as e:
+        except BrokenDataset as e:
             notes.append(f"{name} was left out: {e.reasons[0].what}")
             last = e
             continue

@@ -1,4 +1,4 @@
-"""trainers.table and trainers.dataset: any table becomes typed columns, or reasons a data person can act on."""
+"""trainers.data_file and trainers.dataset: any table becomes typed columns, or reasons a data person can act on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from eventing.contract import Reason
-from trainers import dataset, parquet, table
+from trainers import data_file, dataset, parquet
 from trainers.dataset import Dataset
-from trainers.table import BrokenDataset
+from trainers.table import BrokenDataset, Text
 
 ROWS = [f"{i}.5,{'abc'[i % 3]},{i % 2}" for i in range(40)]
 
@@ -23,7 +23,7 @@ ROWS = [f"{i}.5,{'abc'[i % 3]},{i % 2}" for i in range(40)]
 def learn(folder: Path, content: str | bytes, target: str | None = None, max_broken_share: float = 0.0) -> Dataset:
     file = folder / "file.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return dataset.understand(table.read(file), target, max_broken_share)
+    return dataset.understand(data_file.read(file), target, max_broken_share)
 
 
 def refused(folder: Path, content: str | bytes, target: str | None = None) -> BrokenDataset:
@@ -179,7 +179,7 @@ def test_parquet_types_are_taken_as_they_are(tmp_path: Path) -> None:
         }
     )
     pyarrow.parquet.write_table(columns, tmp_path / "file.parquet")
-    data = dataset.understand(table.read(tmp_path / "file.parquet"), None)
+    data = dataset.understand(data_file.read(tmp_path / "file.parquet"), None)
     assert {c.name: c.is_text for c in data.columns} == {
         "whole": False,
         "real": False,
@@ -270,7 +270,7 @@ def test_columns_of_the_model_that_serves_stay_and_those_it_left_out_stay_out(tm
     form = dataset.Form(numbers=frozenset({"x"}), texts=frozenset({"code", "gone"}), left_out=frozenset({"month"}))
     rows = [f"7,{i % 5},,{1 + i % 2},{i},{i % 2}" for i in range(40)]
     (tmp_path / "f.csv").write_text(lines(*rows, header="x,code,gone,month,new,target"))
-    data = dataset.understand(table.read(tmp_path / "f.csv"), None, form=form)
+    data = dataset.understand(data_file.read(tmp_path / "f.csv"), None, form=form)
     assert [(c.name, c.is_text) for c in data.columns] == [("x", False), ("code", True), ("gone", True), ("new", False)]
     assert data.inputs()["code"][:2, 0].tolist() == ["0", "1"] and data.inputs()["gone"][0, 0] == ""
     assert data.left_out == ("month",) and "the model that serves does not ask for it" in data.notes[0]
@@ -286,20 +286,20 @@ def test_a_parquet_column_of_any_type_may_be_empty_in_every_row(tmp_path: Path, 
     pyarrow.parquet.write_table(
         pa.table({"x": list(range(40)), "empty": nothing, "target": [0, 1] * 20}), tmp_path / "file.parquet"
     )
-    data = dataset.understand(table.read(tmp_path / "file.parquet"), None)
+    data = dataset.understand(data_file.read(tmp_path / "file.parquet"), None)
     assert data.left_out == ("empty",) and "'empty' was left out: it is empty in every row" in data.notes
     form = dataset.Form(texts=frozenset({"empty"}))
-    kept = dataset.understand(table.read(tmp_path / "file.parquet"), None, form=form)
+    kept = dataset.understand(data_file.read(tmp_path / "file.parquet"), None, form=form)
     assert kept.inputs()["empty"][:2, 0].tolist() == ["", ""]
     with pytest.raises(BrokenDataset, match="the target 'empty' is missing"):
-        dataset.understand(table.read(tmp_path / "file.parquet"), "empty")
+        dataset.understand(data_file.read(tmp_path / "file.parquet"), "empty")
 
 
 def test_parquet_text_that_is_not_utf8_is_refused_by_its_column(tmp_path: Path) -> None:
     latin = pa.array([b"j\xe4nner", b"mai"] * 20).view(pa.string())
     pyarrow.parquet.write_table(pa.table({"month": latin, "target": [0, 1] * 20}), tmp_path / "file.parquet")
     with pytest.raises(BrokenDataset, match="column 'month' holds text that is not UTF-8"):
-        table.read(tmp_path / "file.parquet")
+        data_file.read(tmp_path / "file.parquet")
 
 
 def test_a_parquet_file_with_a_byte_turned_over_is_refused_or_read_and_nothing_else(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_parquet_file_with_a_byte_turned_over_is_refused_or_read_and_nothing_e
     for place in range(4, len(whole) - 4, 3):
         (tmp_path / "file.parquet").write_bytes(whole[:place] + bytes([whole[place] ^ 0x7F]) + whole[place + 1 :])
         try:
-            dataset.understand(table.read(tmp_path / "file.parquet"), None)
+            dataset.understand(data_file.read(tmp_path / "file.parquet"), None)
             outcomes.add("read")
         except BrokenDataset as e:
             outcomes.update(e.counts)
@@ -331,7 +331,7 @@ def test_dates_and_times_of_parquet_are_spelled_as_in_a_csv(tmp_path: Path) -> N
         }
     )
     pyarrow.parquet.write_table(columns, tmp_path / "file.parquet")
-    data = dataset.understand(table.read(tmp_path / "file.parquet"), None)
+    data = dataset.understand(data_file.read(tmp_path / "file.parquet"), None)
     assert {name: cells[0, 0] for name, cells in data.inputs().items()} == {
         "day": "2013-01-01",
         "time": "2013-01-01 08:00:00",
@@ -346,13 +346,13 @@ def test_dates_and_times_of_parquet_are_spelled_as_in_a_csv(tmp_path: Path) -> N
 def test_classes_of_any_precision_are_called_by_their_own_digits(tmp_path: Path, kind: pa.DataType) -> None:
     columns = pa.table({"x": list(range(40)), "target": pa.array(np.array([0.1, 2.5] * 20)).cast(kind, safe=False)})
     pyarrow.parquet.write_table(columns, tmp_path / "file.parquet")
-    assert dataset.understand(table.read(tmp_path / "file.parquet"), None).classes == ("0.1", "2.5")
+    assert dataset.understand(data_file.read(tmp_path / "file.parquet"), None).classes == ("0.1", "2.5")
 
 
 def test_the_index_that_pandas_writes_is_no_input(tmp_path: Path) -> None:
     columns = pa.table({"x": list(range(40)), "target": [0, 1] * 20, "__index_level_0__": list(range(40))})
     pyarrow.parquet.write_table(columns, tmp_path / "file.parquet")
-    data = dataset.understand(table.read(tmp_path / "file.parquet"), None)
+    data = dataset.understand(data_file.read(tmp_path / "file.parquet"), None)
     assert [column.name for column in data.columns] == ["x"] and "index that pandas writes" in data.notes[0]
 
 
@@ -362,7 +362,7 @@ def test_a_small_parquet_file_that_unpacks_to_more_than_memory_holds_is_refused(
     pyarrow.parquet.write_table(pa.table({"x": column, "target": column}), tmp_path / "file.parquet")
     assert (tmp_path / "file.parquet").stat().st_size < 1 << 20
     with pytest.raises(BrokenDataset, match=r"unpacks to 33,554,434 cells, 16,777,217 rows of 2 columns") as caught:
-        table.read(tmp_path / "file.parquet")
+        data_file.read(tmp_path / "file.parquet")
     assert caught.value.counts == {"file too large": 1}
 
 
@@ -371,8 +371,8 @@ def test_long_text_that_repeats_itself_takes_the_memory_of_each_word_once(tmp_pa
     columns = pa.table({"a.b": words, "target": words})
     pyarrow.parquet.write_table(columns, tmp_path / "file.parquet", store_schema=False)
     before = pa.total_allocated_bytes()
-    read = table.read(tmp_path / "file.parquet").columns["a.b"]
-    assert isinstance(read, table.Text) and read.words.to_pylist() == ["x" * 20_000, "y"]
+    read = data_file.read(tmp_path / "file.parquet").columns["a.b"]
+    assert isinstance(read, Text) and read.words.to_pylist() == ["x" * 20_000, "y"]
     assert pa.total_allocated_bytes() - before < 100 << 20
 
 
@@ -380,13 +380,13 @@ def test_a_nested_parquet_column_is_refused_by_name_and_type(tmp_path: Path) -> 
     columns = pa.table({"tags": [["a"]] * 30, "target": [0, 1] * 15})
     pyarrow.parquet.write_table(columns, tmp_path / "file.parquet")
     with pytest.raises(BrokenDataset, match="'tags' is of type list<"):
-        table.read(tmp_path / "file.parquet")
+        data_file.read(tmp_path / "file.parquet")
 
 
 def test_a_csv_renamed_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file.parquet").write_text(lines(*ROWS))
     with pytest.raises(BrokenDataset, match="cannot be read as Parquet"):
-        table.read(tmp_path / "file.parquet")
+        data_file.read(tmp_path / "file.parquet")
 
 
 def test_reading_a_table_imports_no_training_library() -> None:

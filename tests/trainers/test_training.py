@@ -21,7 +21,7 @@ import pytest
 from eventing.errors import Rejected
 from functions.model import Model
 from tests.trainers.conftest import MIXED_HEADER, mixed_rows
-from trainers import dataset, export, table, trainer, training
+from trainers import data_file, dataset, export, trainer, training
 from trainers.columns import MISSING, Column
 from trainers.preprocessing import Preprocessing
 from trainers.training import Plan, Trained
@@ -167,7 +167,7 @@ def test_a_trainers_graph_that_is_no_valid_onnx_is_refused_for_good() -> None:
 
 
 def test_the_preprocessing_in_the_graph_gives_the_same_features_to_the_last_bit(mixed_csv: Path) -> None:
-    data = dataset.understand(table.read(mixed_csv), "kind")
+    data = dataset.understand(data_file.read(mixed_csv), "kind")
     learned, held = training.split(data, 0.2, 42)
     preprocessing = Preprocessing.fit(learned.columns, 2, scale=True)
     inputs, nodes, constants = preprocessing.graph(data.columns)
@@ -396,7 +396,7 @@ def test_a_cell_means_the_same_in_a_request_as_in_the_file(tmp_path: Path) -> No
         csv.writer(out).writerows([("word", "flag", "kind"), *((*row, t) for row, t in zip(rows, target, strict=True))])
     model = Model.load(run(tmp_path / "f.csv", tmp_path, parameters=FAST["random_forest"]).package)
     assert model.signature.inputs[0].categories == (" rot", "rot", "rot ", "z\nz")
-    data = dataset.understand(table.read(tmp_path / "f.csv"), "kind")
+    data = dataset.understand(data_file.read(tmp_path / "f.csv"), "kind")
     expected = model.infer(data.inputs())["probabilities"].tolist()
     sent = {"word": [word for word, _ in rows], "flag": [flag for _, flag in rows]}
     assert model.infer({n: np.array(v, object)[:, None] for n, v in sent.items()})["probabilities"].tolist() == expected
