@@ -179,7 +179,8 @@ class Broker:
                 return
             else:
                 try:
-                    await asyncio.wait_for(news.wait(), FOLLOW_IDLE_S)
+                    async with asyncio.timeout(FOLLOW_IDLE_S):
+                        await news.wait()
                 except TimeoutError:
                     await response.write(b"\n")
 

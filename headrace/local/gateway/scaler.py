@@ -154,7 +154,8 @@ class Scaler:
             self._wake.clear()
             self.tick()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout=max(0.0, self._due_s - self._clock()))
+                async with asyncio.timeout(max(0.0, self._due_s - self._clock())):
+                    await self._wake.wait()
 
     def _is_busy(self, scaled: _Scaled) -> bool:
         """Whether anything is there to be watched: pods, wanted pods or requests."""
