@@ -61,7 +61,13 @@ def _ask(item: Any, place: Place) -> None:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if _place_of(pyfuncitem) is None:
         return None
-    pyfuncitem.session.stash[BEGUN][pyfuncitem.nodeid].result()
+    begun = pyfuncitem.session.stash[BEGUN]
+    if getattr(pyfuncitem, "execution_count", 1) > 1:
+        # Once more: how it ended at first is known.
+        pyfuncitem.funcargs["place"].stage.forget_failures()
+        _ask(pyfuncitem, pyfuncitem.funcargs["place"])
+    else:
+        begun[pyfuncitem.nodeid].result()
     return True
 
 

@@ -59,6 +59,11 @@ class Stage:
                     made.set_exception(e)
         return made.result()
 
+    def forget_failures(self) -> None:
+        """Who asks next makes anew what could not be made."""
+        with self._lock:
+            self._made = {name: made for name, made in self._made.items() if not (made.done() and made.exception())}
+
 
 @dataclass(frozen=True)
 class Place:

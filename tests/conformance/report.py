@@ -41,9 +41,13 @@ class Results:
         words, _, parameters = name.removesuffix("]").partition("[")
         area = re.sub(r".*test_(\w+)\.py", r"\1", file)
         outcome = self.outcomes.setdefault((title(area), title(words)), {}).setdefault(place, Outcome())
-        outcome.cases += 1
+        case = parameters.replace(place, "", 1).strip("-") or "it"
+        if case in outcome.failed:  # asked once more: the last answer counts
+            outcome.failed.remove(case)
+        else:
+            outcome.cases += 1
         if not passed:
-            outcome.failed.append(parameters.replace(place, "", 1).strip("-") or "it")
+            outcome.failed.append(case)
         if place == "laptop":
             outcome.rows |= rows
 
