@@ -78,8 +78,15 @@ def to_service(path: str | None = None, name: str = "sink") -> Object:
     return {"ref": ref, **({"uri": path} if path else {})}
 
 
+SILENT = "silent"  # a Broker that nobody sends to, there or not
+
+
 def trigger(name: str, sink: str | Object, broker: str = "default", **spec: Any) -> Object:
-    """sink: a path at the Service `sink`, or a destination."""
+    """sink: a path at the Service `sink`, or a destination.
+
+    One that gets what others send, and fails to deliver it, holds up everybody at an in-memory channel: such a one
+    belongs to the Broker SILENT.
+    """
     subscriber = to_service(sink) if isinstance(sink, str) else sink
     return {
         "apiVersion": "eventing.knative.dev/v1",

@@ -156,8 +156,8 @@ def test_a_triggers_delivery_replaces_the_brokers_but_for_the_dead_letter_sink(p
 
 
 def test_a_dead_letter_sink_that_is_not_there_leaves_the_trigger_not_ready(place: Place) -> None:
-    place.broker()
+    place.broker(manifests.SILENT)
     delivery = {"retry": 0, "deadLetterSink": manifests.to_service(name="absent")}
-    place.api.apply(manifests.trigger("deadless", {"uri": "http://example.test/"}, delivery=delivery))
+    place.api.apply(manifests.trigger("deadless", {"uri": "http://example.test/"}, manifests.SILENT, delivery=delivery))
     place.api.until_condition("Trigger", "deadless", "DeadLetterSinkResolved", "False")
     assert place.api.condition("Trigger", "deadless")["status"] == "False"

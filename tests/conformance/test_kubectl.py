@@ -89,7 +89,7 @@ def test_get_has_the_same_columns(place: Place, kind: str, head: str) -> None:
     place.service("echo")
     place.broker()
     place.job_sink()
-    place.api.apply(manifests.trigger("kubectl-t", {"uri": "http://example.test/"}))
+    place.api.apply(manifests.trigger("kubectl-t", {"uri": "http://example.test/"}, manifests.SILENT))
     place.api.apply(manifests.job(place.image, "kubectl-columns", suspend=True))
     assert " ".join(done(place, "get", kind).splitlines()[0].split()) == head
 
@@ -177,7 +177,7 @@ def test_a_label_and_an_annotation_are_set_and_taken_away(place: Place) -> None:
 
 
 def test_patch_merges_and_delete_removes(place: Place) -> None:
-    place.api.apply(manifests.trigger("kubectl-p", {"uri": "http://example.test/"}))
+    place.api.apply(manifests.trigger("kubectl-p", {"uri": "http://example.test/"}, manifests.SILENT))
     said = done(place, "patch", "trigger", "kubectl-p", "--type", "merge", "-p", '{"metadata":{"labels":{"a":"b"}}}')
     assert said.strip() == "trigger.eventing.knative.dev/kubectl-p patched"
     assert done(place, "delete", "trigger", "kubectl-p").startswith('trigger.eventing.knative.dev "kubectl-p" deleted')

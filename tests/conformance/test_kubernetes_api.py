@@ -311,14 +311,14 @@ def test_the_spec_of_a_revision_cannot_change(place: Place) -> None:
 
 
 def test_the_broker_of_a_trigger_cannot_change(place: Place) -> None:
-    place.api.apply(manifests.trigger("loyal", {"uri": "http://example.test/"}))
+    place.api.apply(manifests.trigger("loyal", {"uri": "http://example.test/"}, manifests.SILENT))
     reply = patch(place, "loyal", {"spec": {"broker": "other"}}, MERGE, "Trigger")
     assert reply.status == 400
     assert "Immutable fields changed" in reply.message
 
 
 def test_the_generation_counts_changes_of_the_spec_alone(place: Place) -> None:
-    place.api.apply(manifests.trigger("generations", {"uri": "http://example.test/a"}))
+    place.api.apply(manifests.trigger("generations", {"uri": "http://example.test/a"}, manifests.SILENT))
     labelled = place.api.merge("Trigger", "generations", {"metadata": {"labels": {"a": "b"}}})
     changed = place.api.merge("Trigger", "generations", {"spec": {"subscriber": {"uri": "http://example.test/b"}}})
     assert (labelled["metadata"]["generation"], changed["metadata"]["generation"]) == (1, 2)

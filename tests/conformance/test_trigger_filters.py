@@ -117,13 +117,15 @@ def test_a_filter_that_means_nothing_is_refused(place: Place, filters: list[Any]
 
 def test_a_filter_with_an_empty_value(place: Place) -> None:
     """A cluster takes it and passes over it, so that the Trigger gets every event."""
-    made = manifests.trigger("empty-value", {"uri": "http://example.test/"}, filters=[{"exact": {"type": ""}}])
+    made = manifests.trigger(
+        "empty-value", {"uri": "http://example.test/"}, manifests.SILENT, filters=[{"exact": {"type": ""}}]
+    )
     reply = place.api("POST", place.api.path("Trigger"), {"fieldValidation": "Strict"}, body=made)
     assert reply.status == (400 if differs(place, 'a filter with an empty value, `exact: {type: ""}`') else 201), reply
 
 
 def test_a_filter_that_says_nothing_is_taken(place: Place) -> None:
-    made = manifests.trigger("says-nothing", {"uri": "http://example.test/"}, filters=[{}])
+    made = manifests.trigger("says-nothing", {"uri": "http://example.test/"}, manifests.SILENT, filters=[{}])
     reply = place.api("POST", place.api.path("Trigger"), {"fieldValidation": "Strict"}, body=made)
     assert reply.status == 201, reply
 
