@@ -319,7 +319,7 @@ def run(environ: Mapping[str, str]) -> NoReturn:
         os._exit(128 + signum)
 
     signal.signal(signal.SIGTERM, terminated)
-    status, started = os.EX_OK, time.monotonic()
+    status, why, started = os.EX_OK, "", time.monotonic()
     try:
         cause = binding.from_json(orjson.loads(to.read_event()))
         log.info("event %s, %s of %s", cause.get_id(), cause.get_type(), cause.get_subject())
@@ -327,16 +327,17 @@ def run(environ: Mapping[str, str]) -> NoReturn:
         try:
             train(cause, store, voice, to, scratch)
         except Exception as e:  # noqa: BLE001 - every end of a training is told, also the unforeseen one
-            status = conclude(cause, voice, to, e)
+            status, why = conclude(cause, voice, to, e), f": {e or type(e).__name__}"
     except Verdict as e:
         log.error("%s", e)
-        status = e.exit_status
+        status, why = e.exit_status, f": {e}"
     except orjson.JSONDecodeError as e:
         log.error("the event is not JSON: %s: %.200s", e, to.event)
         status = os.EX_DATAERR
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    log.info("exit status %d after %.1f s", status, time.monotonic() - started)
+    # The last line, which is told with a Job that gives up.
+    log.info("exit status %d after %.1f s%s", status, time.monotonic() - started, " ".join(why.split("\n")))
     sys.exit(status)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -232,6 +233,8 @@ def test_a_package_whose_event_nobody_took_is_told_of_at_the_next_try(place: Pla
     place.sink.status = 503
     status, log = place.run(arrived)
     assert status == os.EX_TEMPFAIL, log
+    # What is told with a Job that gives up.
+    assert re.search(r"exit status 75 after [\d.]+ s: \S", log.strip().splitlines()[-1]), log
     assert len(place.store.versions("doors")) == 1 and not place.sink.events
     place.sink.status = 202
     status, log = place.run(arrived)
