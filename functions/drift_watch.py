@@ -32,9 +32,7 @@ from monitoring import drift, metrics
 SOURCE = "/headrace/functions/drift-watch"
 SERVING_KNOWN_S = 2.0  # how long a look at who serves is good for; a promotion may be noticed this much later
 SEEN_EVENTS = 2000  # the last events that a redelivery is known by; Knative redelivers within minutes
-OTHERS_TOLD = (
-    50  # columns over their threshold, the furthest ones: of a wide table all would be more than an event carries
-)
+OTHERS_TOLD = 50  # columns over their threshold, the furthest: of a wide table all are more than an event carries
 REPLIES_KEPT = 20  # of them those that told a drift, so that a redelivery gets the same answer
 
 _MODEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")  # it becomes a path in the store

@@ -34,10 +34,8 @@ READ_TIMEOUT_S = 30.0
 WATCH_S = 60.0  # one watch request; shorter than the five minutes after which proxies cut what looks idle
 RECONNECT_S = 1.0  # between a watch that broke and the next
 GONE = 410
-BUSY, BUSY_PAUSES_S = (
-    429,
-    (1.0, 2.0, 4.0),
-)  # a server that has more requests than it takes at once says so, and means it
+BUSY = 429  # a server that has more requests than it takes at once says so, and means it
+BUSY_PAUSES_S = (1.0, 2.0, 4.0)
 POD_WAIT_S = 60.0  # from a Job's creation to its pod's first line: scheduling and an image pull
 NO_NAMES = ("", ".", "..")  # in a path they would lead to the list of all objects, or beside it
 # Else an API server drops what it does not know without a word, and with it what somebody meant.

@@ -122,6 +122,8 @@ _MACHINERY = frozenset(
     (
         "baseline",
         "columns",
+        "csv_file",
+        "data_file",
         "dataset",
         "export",
         "gate",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cloudevents.core.v1.event import CloudEvent
 
 from eventing.contract import ModelPromoted, ModelRejected, ModelRolledBack
 from eventing.errors import RetryLater
@@ -220,27 +221,26 @@ def test_a_canary_whose_watcher_died_for_good_is_brought_to_its_end_by_whoever_c
     assert house.store.read_json(f"verdicts/flights/{V2}.json") is not None
 
 
-def test_a_person_who_changes_the_service_by_hand_has_the_last_word(house: House) -> None:
+def _told_of_a_canary_that_ends_by_hand(house: House, version: str) -> CloudEvent:
+    """What the promoter says when, in the middle of a canary of V2, somebody gives all the traffic to `version`."""
     house.serve()
     event = house.train(V2)
     with ThreadPoolExecutor() as threads:
         promotion = threads.submit(house.promoter(limits=replace(LIMITS, canary_s=3600)).handle, event)
         eventually(lambda: house.knative.traffic[-1] == {V1: 80, V2: 20})
-        insist(house, lambda service: rollout.promotion_patch(service, V1))
-        said = ModelRolledBack.from_event(promotion.result(60))
+        insist(house, lambda service: rollout.promotion_patch(service, version))
+        return promotion.result(60)
+
+
+def test_a_person_who_changes_the_service_by_hand_has_the_last_word(house: House) -> None:
+    said = ModelRolledBack.from_event(_told_of_a_canary_that_ends_by_hand(house, V1))
     assert "by hand" in said.reason
     assert rollout.version_of(house.service()["spec"]["template"]) == V1
 
 
 def test_a_person_who_promotes_the_canary_is_told_of_as_having_promoted_it(house: House) -> None:
     """The event and the store say what serves."""
-    house.serve()
-    event = house.train(V2)
-    with ThreadPoolExecutor() as threads:
-        promotion = threads.submit(house.promoter(limits=replace(LIMITS, canary_s=3600)).handle, event)
-        eventually(lambda: house.knative.traffic[-1] == {V1: 80, V2: 20})
-        insist(house, lambda service: rollout.promotion_patch(service, V2))
-        said = ModelPromoted.from_event(promotion.result(60))
+    said = ModelPromoted.from_event(_told_of_a_canary_that_ends_by_hand(house, V2))
     assert "by hand" in said.reason
     serving = house.store.serving("flights")
     assert house.serves() == V2 and serving is not None and serving.version == V2
