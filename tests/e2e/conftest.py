@@ -52,12 +52,15 @@ def deployed(kubeconfig: Path, gateway: str) -> Iterator[Deployed]:
         here = Deployed(kubeconfig, NAMESPACE, gateway, environ, words)
         # What ops bring: the namespace, and the store's keys as a Secret that the manifests know by name.
         here.kubectl("create", "namespace", NAMESPACE)
-        here.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-        here.kubectl("create", "secret", "generic", "headrace-store", *(f"--from-literal={k}={v}" for k, v in s3.keys))
-        here.headrace("deploy", *words)
-        yield here
-        # Its pods end within their grace; nobody waits for it.
-        here.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+        try:
+            here.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+            keys = [f"--from-literal={key}={value}" for key, value in s3.keys]
+            here.kubectl("create", "secret", "generic", "headrace-store", *keys)
+            here.headrace("deploy", *words)
+            yield here
+        finally:
+            # Its pods end within their grace; nobody waits for it.
+            here.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @pytest.fixture(scope="session")

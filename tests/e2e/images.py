@@ -25,7 +25,16 @@ def build(folder: Path) -> str:
     tag = time.strftime("e2e-%H%M%S")  # new each time: a running revision keeps the image that it began with
     _make("base-image", {})
     _make("images", {"REPO": REPOSITORY, "VERSION": tag, "ARCHIVES": str(folder)})
+    _forget_earlier(tag)
     return f"{REPOSITORY}:{tag}"
+
+
+def _forget_earlier(tag: str) -> None:
+    """Take earlier runs' images away; layers that this one has too stay."""
+    names = _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split()
+    earlier = [n for n in names if n.startswith(f"{REPOSITORY}/") and ":e2e-" in n and not n.endswith(f":{tag}")]
+    if earlier:
+        _buildah("rmi", *earlier)
 
 
 def load(kit: Kit, folder: Path) -> None:

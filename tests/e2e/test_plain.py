@@ -126,13 +126,15 @@ def _patch(kind: str, name: str, op: str, path: str, value: Any) -> dict[str, An
     return {"target": {"kind": kind, "name": name}, "patch": json.dumps([{"op": op, "path": path, "value": value}])}
 
 
-def test_a_dropped_file_becomes_one_job_and_a_model_that_answers(
-    plain: Plain, tmp_path: Path, figure: Callable[[str], None]
-) -> None:
+def test_without_a_version_the_models_pod_runs_and_takes_no_requests(plain: Plain) -> None:
     for name in ("trainings", "promoter", "drift-watch", "flights"):
         until(f"a pod of {name}", lambda name=name: _running(plain, name))
     assert plain.pinned() == "" and not plain.flights()["status"].get("readyReplicas")
 
+
+def test_a_dropped_file_becomes_one_job_and_a_model_that_answers(
+    plain: Plain, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
     began = time.monotonic()
     event = plain.drop(flights_csv(tmp_path / "january.csv", rows=400))
     first = until("a version that serves", plain.serves)
