@@ -14,7 +14,7 @@ PROGRAMS := $(or $(CLUSTER_BIN),$(HOME)/.cache/headrace/cluster-bin)
 # What says how they are built, with src/kubernetes/go.mod and tools.go; and what makes a whole cluster of this machine's own.
 CLUSTER_KIT ?= ../shared/cluster
 
-.PHONY: demo test check browser promtool apiserver setup wheel locks images base-image e2e bad-days bench fuzz conformance clean
+.PHONY: demo test check browser promtool apiserver setup wheel locks images base-image e2e bad-days operators bench fuzz conformance clean
 
 demo: setup ## the loop on real flights, from dropped file to retraining
 	$(BIN)/headrace demo
@@ -97,6 +97,9 @@ e2e: setup ## the same YAML on a real Kubernetes with Knative: images, deploy, t
 
 bad-days: setup ## the same, while parts of the cluster fail
 	$(E2E) --bad-days
+
+operators: setup ## the overlays for KEDA and Kubeflow Trainer with these, built from their modules once per machine
+	$(E2E) --operators
 
 clean:
 	rm -rf $(VENV) $(FUNCTIONS) $(CLIENTS) dist build

@@ -1,6 +1,7 @@
 """`make e2e`: a cluster, images, a store, everything that is promised of a cluster, and nothing left behind.
 
-    python -m tests.e2e [--kubeconfig FILE --images PREFIX:TAG] [--bad-days] [--keep] [PYTEST …]
+    python -m tests.e2e [--kubeconfig FILE --images PREFIX:TAG] [--bad-days | --operators] [--keep]
+                        [PYTEST …]
 
 Without a kubeconfig a cluster of this machine's own is made by the kit (see `tests.e2e.kit`) and stopped at the end,
 whatever comes between; its images are built here meanwhile. With one, images are those that its nodes can pull. What
@@ -29,7 +30,6 @@ from tests.e2e.kit import PACKAGES, Kit, KitFailed
 ROOT = Path(__file__).resolve().parents[2]
 LOOP = ("tests/e2e", "tests/images")
 PROMISES = ("tests/conformance",)
-BAD_DAYS = ("tests/e2e",)
 
 
 def main(words: Sequence[str]) -> int:
@@ -47,8 +47,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def _tests(asked: argparse.Namespace, words: Sequence[str], environ: Mapping[str, str]) -> int:
-    if words or asked.bad_days:
-        return _pytest("bad_day" if asked.bad_days else "cluster", words or BAD_DAYS, environ)
+    if words or asked.marker != "cluster":
+        return _pytest(asked.marker, words or LOOP[:1], environ)
     with tempfile.TemporaryFile("w+") as told, ThreadPoolExecutor(1) as beside:
         promises = beside.submit(_pytest, "cluster", PROMISES, environ, told)
         status = _pytest("cluster", LOOP, environ)
@@ -72,7 +72,11 @@ def _arguments(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--images", default="", metavar="PREFIX:TAG", help="where that cluster pulls ours from")
     parser.add_argument("--gateway", default="", metavar="HOST:PORT", help="of its Knative, as seen from here")
     parser.add_argument("--kit", type=Path, default=ROOT / "../shared/cluster", help="the cluster kit's folder")
-    parser.add_argument("--bad-days", action="store_true", help="what fails, in place of what works")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--bad-days", dest="marker", action="store_const", const="bad_day", default="cluster",
+                       help="what fails, in place of what works")  # fmt: skip
+    other.add_argument("--operators", dest="marker", action="store_const", const="operator",
+                       help="the overlays that want another operator, with that operator")  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="leave the kit's cluster running")
     return parser.parse_known_args([w for w in words if w != "--"])
 
