@@ -50,11 +50,14 @@ class Plain(Deployed):
         annotations = self.flights()["spec"]["template"]["metadata"].get("annotations") or {}
         return str(annotations.get("headrace.dev/pinned", "")).removeprefix("@")
 
+    @property
+    def door(self) -> str:
+        """The model's Service by way of the API server: what a kubeconfig alone can reach anywhere."""
+        return f"/api/v1/namespaces/{self.namespace}/services/flights:80/proxy"
+
     def ask_plain(self, path: str, body: Any, folder: Path) -> Any:
-        """A request to the Service, by way of the API server: what a kubeconfig alone can do anywhere."""
         (folder / "body.json").write_text(json.dumps(body))
-        raw = f"/api/v1/namespaces/{self.namespace}/services/flights:80/proxy{path}"
-        return json.loads(self.kubectl("create", "--raw", raw, "-f", str(folder / "body.json")))
+        return json.loads(self.kubectl("create", "--raw", f"{self.door}{path}", "-f", str(folder / "body.json")))
 
     def drop(self, file: Path) -> CloudEvent:
         """The file into the store, and its event to the receiver."""
@@ -140,11 +143,13 @@ def test_a_dropped_file_becomes_one_job_and_a_model_that_answers(
     first = until("a version that serves", plain.serves)
     figure(f"without Knative, from a dropped file to a served model: {time.monotonic() - began:.0f} s")
     assert plain.pinned() == first
+    # A pod is ready a moment before the Service leads to it.
+    until("an answer", lambda: plain.try_kubectl("get", "--raw", f"{plain.door}/v2/models/flights").returncode == 0)
     assert _versions_that_answer(plain, tmp_path) == {first}
-    # Told again it is the same Job.
+    # Told again it is the same Job, which ends a moment after its package is there to be served.
     plain.send(event)
-    (job,) = plain.items("job")
-    assert job["status"]["succeeded"] == 1
+    until("the Job's end", lambda: [job for job in plain.items("job") if job["status"].get("succeeded") == 1])
+    assert len(plain.items("job")) == 1
 
 
 def test_the_next_version_is_rolled_out_without_a_request_that_fails(plain: Plain, tmp_path: Path) -> None:
@@ -189,5 +194,4 @@ def _versions_that_answer(plain: Plain, folder: Path) -> set[str]:
     rows = {"instances": [{"distance": 700, "hour": 21, "carrier": "B6"}]}
     (prediction,) = plain.ask_plain("/v1/models/flights:predict", rows, folder)["predictions"]
     assert prediction["label"] in (0, 1)
-    raw = f"/api/v1/namespaces/{plain.namespace}/services/flights:80/proxy/v2/models/flights"
-    return set(json.loads(plain.kubectl("get", "--raw", raw))["versions"])
+    return set(json.loads(plain.kubectl("get", "--raw", f"{plain.door}/v2/models/flights"))["versions"])
