@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace import config, rooms, screen
+from eventing.errors import HeadraceError
+from headrace import config, readers, rooms, screen
 from headrace.place import Place
 from headrace.screen import Output
 from knative.client import Cluster
@@ -40,8 +41,12 @@ def pairs(option: str, texts: list[str] | None) -> dict[str, str]:
 def values(texts: list[str] | None) -> dict[str, str]:
     """The KEY=VALUE options `--set`. Of a key that nobody would read, and that would change nothing without a word,
     stderr says so.
+
+    Raises HeadraceError, every fault named, where a part would end at its start for such a value.
     """
     found = pairs("--set", texts)
+    if found and (faults := readers.faults(found)):  # else nothing need be imported
+        raise HeadraceError("; ".join(f"--set {fault}" for fault in faults))
     if suspect := [key for key in found if key.startswith("HEADRACE_")]:
         known = rooms.variables()
         for key in suspect:

@@ -244,6 +244,25 @@ def test_a_setting_that_nothing_reads_is_told_with_the_one_that_is_meant(nowhere
     assert said == "--set HEADRACE_CANARY: nothing here reads a setting of that name; is HEADRACE_CANARY_S meant?"
 
 
+@pytest.mark.parametrize("command", [("up", "--detach"), ("deploy", "--dry-run")])
+def test_values_that_a_part_would_end_for_are_refused_before_anything_begins(
+    typed: Typed, nowhere: Platform, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}  # it is not asked
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    users = [{"name": "u", "user": {}}]
+    kubeconfig.write_text(
+        json.dumps({"clusters": [cluster], "contexts": [context], "users": users, "current-context": "c"})
+    )
+    where = ("--kubeconfig", str(kubeconfig)) if command[0] == "deploy" else ()
+    done = typed(nowhere, *where, *command, "--set", "HEADRACE_CANARY_S=soon", "--set", "HEADRACE_THREADS=0")
+    assert (done.status, done.out) == (1, "")
+    assert "--set HEADRACE_CANARY_S is 'soon'; expected a number from 0 to 86400" in done.err
+    assert "--set HEADRACE_THREADS is '0'; expected a whole number from 1 to 256" in done.err
+    assert not nowhere.home.exists()
+
+
 def test_a_port_that_is_taken_is_said_so_without_a_log_line_around_it(nowhere: Platform) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
