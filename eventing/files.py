@@ -31,6 +31,8 @@ PART = ".part"  # ends the name of what is not whole yet; a dot begins it, and s
 # because machines that share a folder may disagree on the time by hours, and a stopped process may go on.
 LEFTOVER_S = 24 * 3600.0
 CLOCKS_APART = "RequestTimeTooSkewed"  # S3's word for a signature more than a quarter of an hour off
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # link(2), and what servers of files answer
+WITH_LINKS = "a file system with hard links, as local disks, NFS and CephFS have and Azure Files over SMB has not"
 SWEEP_S = 3600.0  # between two looks for leftovers in a folder that is written to
 
 log = logging.getLogger(__name__)
@@ -179,6 +181,7 @@ class LocalFiles:
             self.adopt(staged, path)
 
     def create(self, path: str, content: bytes) -> bool:
+        """Raises Misconfigured where the file system has no hard links, without which two writers both succeed."""
         target = self._root / path
         with self.stage(_folder(path)) as staged:
             staged.write_bytes(content)
@@ -188,6 +191,10 @@ class LocalFiles:
                 os.link(staged, target)
             except FileExistsError:
                 return False
+            except OSError as e:
+                if e.errno not in NO_LINKS:
+                    raise
+                raise Misconfigured(SETTING, self._root.as_uri(), f"a bucket, or a folder on {WITH_LINKS}") from e
             _sync(target.parent)
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -49,6 +50,22 @@ def test_a_name_is_created_by_one_writer_alone(place: files.Files) -> None:
     assert place.create("claim", b"1")
     assert not place.create("claim", b"2")
     assert place.read("claim") == b"1"
+
+
+@pytest.mark.parametrize("refused", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_hard_links_is_said_so_and_nothing_is_left_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    """As exFAT by FUSE answers, and servers of files that know no links."""
+
+    def link(source: object, target: object) -> None:
+        raise OSError(refused, os.strerror(refused))
+
+    place = files.open_files(tmp_path.as_uri())
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(Misconfigured, match=f"{tmp_path}.*hard links"):
+        place.create("claims/a", b"1")
+    assert list((tmp_path / "claims").iterdir()) == []
 
 
 def test_a_staged_file_takes_its_name_once_it_is_full(place: files.Files) -> None:
