@@ -16,7 +16,7 @@ BUILD = HOUSE / "deploy" / "images" / "build"
 
 ENGINE = """#!/usr/bin/env python3
 import json, os, sys
-told = {"words": sys.argv[1:], "secrets": {}}
+told = {"words": sys.argv[1:], "secrets": {}, "buildkit": os.environ.get("DOCKER_BUILDKIT")}
 for word in sys.argv[1:]:
     if word.startswith("id=") and ",src=" in word:
         name, _, file = word.removeprefix("id=").partition(",src=")
@@ -30,10 +30,11 @@ with open(os.environ["HEARD"], "a") as f:
 
 @dataclass(frozen=True)
 class Heard:
-    """One call of an engine. secrets: their content, by id."""
+    """One call of an engine. secrets: their content, by id. buildkit: what Docker is told of it, None: nothing."""
 
     words: list[str]
     secrets: dict[str, str]
+    buildkit: str | None
 
 
 class Engines:
@@ -80,6 +81,12 @@ def test_all_three_images_are_built_under_their_names_with_an_sbom_each(tmp_path
         labels = dict(re.findall(r"--label org\.opencontainers\.image\.(\w+)=(\S+)", words))
         assert labels.keys() == {"version", "revision", "created"}
         assert labels["version"] == "7"
+
+
+def test_docker_is_told_to_build_by_buildkit_for_before_23_it_would_know_no_secrets(tmp_path: Path) -> None:
+    engines = Engines(tmp_path, "docker")
+    assert engines.build("predictor", ENGINE="docker").returncode == 0
+    assert {each.buildkit for each in engines.heard()} == {"1"}
 
 
 def test_without_wishes_the_images_are_those_that_the_manifests_name(tmp_path: Path) -> None:
