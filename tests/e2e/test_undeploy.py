@@ -17,6 +17,7 @@ KINDS = (
 
 
 def test_undeploy_removes_what_was_made_and_no_data(deployed: Deployed) -> None:
+    deployed.headrace("deploy", *deployed.deployment)  # it may have been asked before
     packages = learned(deployed)
     deployed.headrace("undeploy")
 
