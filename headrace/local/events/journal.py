@@ -152,7 +152,8 @@ class Journal:
     def _taken(self) -> None:
         self.wake_followers()
         self._since_prune += 1
-        if self._since_prune >= PRUNE_EVERY:
+        # One at a time, so that `close` waits for the one that runs.
+        if self._since_prune >= PRUNE_EVERY and (self._pruning is None or self._pruning.done()):
             self._since_prune = 0
             self._pruning = self._loop.create_task(self._prune_in_background())
 

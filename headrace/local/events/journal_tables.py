@@ -15,10 +15,12 @@ from typing import Any
 
 import orjson
 
+from eventing import contract
 from eventing.errors import HeadraceError
 from headrace.local.events.stored_event import StoredEvent
 
 PENDING, DELIVERED, DEAD_LETTERED, DROPPED = "pending", "delivered", "dead-lettered", "dropped"
+TOO_BIG_BATCH = 100  # events forgotten before the file is measured again
 PRUNE_BATCH = 2000  # events forgotten in one transaction: some 20 ms, during which writers wait
 
 _SCHEMA = """
@@ -37,6 +39,10 @@ CREATE TABLE IF NOT EXISTS deliveries (
     PRIMARY KEY (event, trigger_uid)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS deliveries_pending ON deliveries(trigger_uid) WHERE state = 'pending';
 """
+# What a model came of: few events, which a day of predictions must not push out.
+_LASTING = "type IN ({})".format(
+    ", ".join(f"'{kind}'" for kind in contract.TYPES if not kind.startswith("dev.headrace.prediction."))
+)
 _FILTERS = ("id", "type", "subject", "causationid")
 
 
@@ -49,7 +55,7 @@ class Limits:
     """How much is remembered of what is delivered."""
 
     events: int = 100_000
-    """A month of one event every 26 s."""
+    """A month of one event every 26 s: of those of data, trainings, models and drifts so many, and of all others."""
     bytes: int = 256 * 1024 * 1024
     """The file without its free pages."""
     age_s: float = 30 * 86_400.0
@@ -262,21 +268,31 @@ def used_bytes(db: sqlite3.Connection) -> int:
 
 
 def prune(db: sqlite3.Connection, limits: Limits, now: float) -> int:
-    """Forget up to PRUNE_BATCH delivered events that are over a limit; how many. now: seconds since the epoch."""
-    (newest,) = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+    """Forget up to PRUNE_BATCH delivered events that are over a limit; how many. now: seconds since the epoch.
+
+    Where the file is too big, what tells of a model goes last.
+    """
     too_big = used_bytes(db) > limits.bytes
-    # Only the oldest are looked at, so that the look costs the same however long the journal is.
-    oldest = db.execute(
-        "SELECT seq, received FROM events WHERE NOT EXISTS"
-        " (SELECT 1 FROM deliveries WHERE event=seq AND state='pending') ORDER BY seq LIMIT ?",
-        (PRUNE_BATCH,),
-    ).fetchall()
-    victims = [
-        (seq,) for seq, received in oldest if too_big or seq <= newest - limits.events or received < now - limits.age_s
-    ]
-    db.executemany("DELETE FROM deliveries WHERE event=?", victims)
-    db.executemany("DELETE FROM events WHERE seq=?", victims)
-    return len(victims)
+    (newest,) = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+    beyond = f"SELECT seq FROM events WHERE {_LASTING} ORDER BY seq DESC LIMIT 1 OFFSET ?"
+    (lasting_over,) = db.execute(beyond, (limits.events,)).fetchone() or (0,)
+    for among, over in ((f"NOT {_LASTING}", newest - limits.events), (_LASTING, lasting_over)):
+        # Only the oldest are looked at, so that the look costs the same however long the journal is.
+        oldest = db.execute(
+            f"SELECT seq, received FROM events WHERE {among} AND NOT EXISTS"
+            " (SELECT 1 FROM deliveries WHERE event=seq AND state='pending') ORDER BY seq LIMIT ?",
+            (PRUNE_BATCH,),
+        ).fetchall()
+        victims = [
+            (seq,)
+            for place, (seq, received) in enumerate(oldest)
+            if seq <= over or received < now - limits.age_s or (too_big and place < TOO_BIG_BATCH)
+        ]
+        if victims:
+            db.executemany("DELETE FROM deliveries WHERE event=?", victims)
+            db.executemany("DELETE FROM events WHERE seq=?", victims)
+            return len(victims)
+    return 0
 
 
 def vacuum(path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from eventing.contract import DatasetArrived, DriftDetected, ModelPromoted, ModelTrained, PredictionMade
 from eventing.errors import Misconfigured
 from headrace.local.events.journal import Attempt, Journal, JournalFull, Limits, Pending, Query, Taken
 from headrace.local.events.stored_event import StoredEvent
@@ -149,6 +150,34 @@ def test_beyond_the_limits_the_oldest_delivered_are_forgotten_and_the_pending_ne
                 await journal.accept(taken(f"done-{i}"))
             await journal.prune(NOW)
             assert await ids(journal) == ["pending", "done-3", "done-4", "done-5"]
+
+    run(work())
+
+
+@pytest.mark.parametrize("limits", [Limits(events=50), Limits(bytes=400_000)], ids=["number", "size"])
+def test_predictions_push_out_predictions_and_not_what_a_model_came_of(tmp_path: Path, limits: Limits) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "e.db", limits) as journal:
+            told = [DatasetArrived.TYPE, ModelTrained.TYPE, ModelPromoted.TYPE]
+            for kind in told:
+                await journal.accept(taken(kind, type=kind))
+            made = [taken(f"made-{i}", type=PredictionMade.TYPE, data=b"x" * 700) for i in range(900)]
+            await asyncio.gather(*map(journal.accept, made))
+            await journal.prune(NOW)
+            left = await ids(journal)
+            assert left[:3] == told
+            assert left[-1] == "made-899" and len(left) < 450
+
+    run(work())
+
+
+def test_where_nothing_else_is_left_the_loops_own_events_are_bounded_too(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path / "e.db", Limits(events=3)) as journal:
+            for i in range(6):
+                await journal.accept(taken(f"drift-{i}", type=DriftDetected.TYPE))
+            await journal.prune(NOW)
+            assert await ids(journal) == ["drift-3", "drift-4", "drift-5"]
 
     run(work())
 
