@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from eventing import files
+from eventing import storage
 from eventing.errors import Misconfigured, RetryLater
-from eventing.files import AWAY_S
+from eventing.storage import AWAY_S, SETTING, listed
 
 # One request for one object. s3fs would ask for its size first, and fetch a large one in ranges, which are of two
 # versions where it is replaced meanwhile. A host that does not answer is given up after seconds, not a minute.
@@ -105,14 +105,14 @@ class RemoteFiles:
                 if names_no_bucket(e):
                     raise
                 return ()
-            return files.listed(PurePosixPath(name).name for name in self._inside(path, found))
+            return listed(PurePosixPath(name).name for name in self._inside(path, found))
 
     def walk(self, path: str) -> tuple[str, ...]:
         with reachable(self._url):
             self._system.invalidate_cache()
             found = self._inside(path, self._system.find(self._at(path)))
             # A key that ends with a slash is a console's or a server's mark of a folder.
-            return files.listed(str(PurePosixPath(name).relative_to(self._root)) for name in found if name[-1] != "/")
+            return listed(str(PurePosixPath(name).relative_to(self._root)) for name in found if name[-1] != "/")
 
     def delete(self, path: str) -> None:
         with reachable(self._url):
@@ -144,7 +144,7 @@ class RemoteFiles:
         with reachable(self._url, writing=True):
             if self._create(_PROBE, b"again"):
                 expected = "a store that refuses to create what is there already (S3's If-None-Match)"
-                raise Misconfigured(files.SETTING, self._url, expected)
+                raise Misconfigured(SETTING, self._url, expected)
         self._conditional = True
 
     def _inside(self, path: str, found: Iterable[str]) -> Iterator[str]:
@@ -162,7 +162,7 @@ def reachable(url: str, *, what: str = "the store", writing: bool = False) -> It
     writing: nothing that is absent can fail a write but the bucket itself.
     """
     try:
-        with files.reachable(url, what):
+        with storage.reachable(url, what):
             yield
     except FileNotFoundError as e:
         if not (writing or names_no_bucket(e)):

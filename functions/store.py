@@ -20,9 +20,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from eventing import files
+from eventing import files, local_files
 from eventing.errors import Misconfigured, Rejected, RetryLater
-from eventing.files import AWAY_S, Files
+from eventing.files import Files
+from eventing.storage import AWAY_S
 from functions import package
 from functions.package import MANIFEST_FILE, SUMS_FILE, Manifest, parse_json
 
@@ -272,7 +273,7 @@ class Store:
 
     def _sweep(self, model: str) -> None:
         """Remove the half packages of writers that died, told by their claims."""
-        before = datetime.now(UTC) - timedelta(seconds=files.LEFTOVER_S)
+        before = datetime.now(UTC) - timedelta(seconds=local_files.LEFTOVER_S)
         for name in self._files.children(_claims(model)):
             claim = f"{_claims(model)}/{name}"
             held = self.read_json(claim)
@@ -291,17 +292,17 @@ class Store:
                 package.verify(target, digest)
                 return target
             except (FileNotFoundError, Rejected):
-                files.remove_tree(target)  # damaged on this machine: the store's copy decides
+                local_files.remove_tree(target)  # damaged on this machine: the store's copy decides
         target.parent.mkdir(parents=True, exist_ok=True)
-        files.sweep(target.parent)
-        partial = files.partial_folder(target)
+        local_files.sweep(target.parent)
+        partial = local_files.partial_folder(target)
         try:
             for path in self._files.walk(home):
                 self._files.get(path, partial / PurePosixPath(path).name)
             if not target.is_dir():
                 partial.replace(target)
         finally:
-            files.remove_tree(partial, ignore_errors=True)
+            local_files.remove_tree(partial, ignore_errors=True)
         return target
 
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventing import files
 from eventing.drop import place
 from eventing.drop.place import Found
 from eventing.errors import Misconfigured
+from eventing.storage import reachable
 
 
 class Folder:
@@ -37,7 +37,7 @@ class Folder:
             ) from e
 
     def listing(self) -> dict[str, Found]:
-        with files.reachable(self.name, "the drop place"):
+        with reachable(self.name, "the drop place"):
             return dict(self._scan())
 
     def requests(self) -> int:

@@ -28,11 +28,10 @@ from functions.predictor.admission import Places
 from functions.predictor.answers import JSON_CONTENT_TYPE, NOT_FOUND, PROBE, Answer, Environ, Refusal, json_answer
 from functions.predictor.catalog import STARTING_RETRY_S, Catalog
 from functions.predictor.outbox import made
-from functions.predictor.protocols import v1, v2
 from functions.predictor.query import Prediction, Query
 from functions.predictor.reply_as import EVENT_HEADER
 from functions.predictor.served import Served
-from functions.predictor.wire import infer_request
+from functions.predictor.wire import infer_answer, infer_request, predict_body
 from monitoring import predictions
 
 PROTOCOL = "cloudevents"  # the metrics' label
@@ -204,8 +203,8 @@ def _decode(served: Served, body: Any, what: str) -> tuple[Query, Encode]:
     try:
         if isinstance(given, list) and given and all(isinstance(t, Mapping) and "data" in t for t in given):
             query = infer_request.decode(served.signature, body)
-            return query, lambda prediction: json_answer(v2.encode(served, prediction, body)).body
-        query, columns = v1.decode(served.signature, body)
+            return query, lambda prediction: json_answer(infer_answer.encode(served, prediction, body)).body
+        query, columns = predict_body.decode(served.signature, body)
     except Refusal as e:
         raise Rejected(str(e)) from e
     return query, lambda prediction: _rows_or_columns(served, prediction, columns)
@@ -214,6 +213,6 @@ def _decode(served: Served, body: Any, what: str) -> tuple[Query, Encode]:
 def _rows_or_columns(served: Served, prediction: Prediction, columns: bool) -> bytes:
     """The body of V1's answer. Raises Rejected where the outputs have no rows in common, and rows were asked for."""
     try:
-        return v1.encode(served, prediction, columns)
+        return predict_body.encode(served, prediction, columns)
     except Refusal as e:
         raise Rejected(str(e)) from e

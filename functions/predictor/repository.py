@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventing.errors import Rejected, RetryLater
-from eventing.files import AWAY_S
+from eventing.storage import AWAY_S
 from functions.predictor.admission import Admission, Turns
 from functions.predictor.answers import NOT_FOUND, UNSUPPORTED, Refusal
 from functions.predictor.catalog import UNLOADED, Catalog, age

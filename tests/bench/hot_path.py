@@ -23,10 +23,9 @@ from functions.predictor.answers import parse
 from functions.predictor.app import App
 from functions.predictor.phases import Start
 from functions.predictor.process import Process
-from functions.predictor.protocols import v1, v2
 from functions.predictor.served import Served
 from functions.predictor.settings import Settings
-from functions.predictor.wire import binary, infer_request
+from functions.predictor.wire import binary, infer_answer, infer_request, predict_body
 from functions.predictor.wire.bodies import Bodies
 from tests.bench import predictor
 
@@ -120,22 +119,22 @@ def main() -> int:
                 app,
                 served,
                 environ(f"/v1/models/{predictor.MODEL}:predict", one),
-                lambda: v1.decode(signature, parse(one))[0],
-                lambda prediction: v1.encode(served, prediction, False),
+                lambda: predict_body.decode(signature, parse(one))[0],
+                lambda prediction: predict_body.encode(served, prediction, False),
             ),
             "V2 JSON, 1 row": parts(
                 app,
                 served,
                 environ(f"/v2/models/{predictor.MODEL}/infer", two),
                 lambda: infer_request.decode(signature, parse(two)),
-                lambda prediction: v2.answer(served, prediction, asked[two]),
+                lambda prediction: infer_answer.answer(served, prediction, asked[two]),
             ),
             f"V2 binary, {predictor.ROWS} rows": parts(
                 app,
                 served,
                 environ(f"/v2/models/{predictor.MODEL}/infer", many, **sized),
                 read_binary,
-                lambda prediction: v2.answer(served, prediction, asked[head]),
+                lambda prediction: infer_answer.answer(served, prediction, asked[head]),
             ),
         }
     columns = list(next(iter(found.values())))

@@ -15,8 +15,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from eventing import files
+from eventing import files, local_files
 from eventing.errors import Misconfigured, Rejected, RetryLater
+from eventing.local_files import LocalFiles
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
@@ -107,11 +108,15 @@ def test_a_url_that_names_no_place_is_refused_with_its_key(url: str) -> None:
 def test_what_a_writer_that_died_left_is_not_listed_and_removed_a_day_later_by_the_next_one(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
-    ages_s = {".old.part": files.LEFTOVER_S + 60, ".young.part": files.LEFTOVER_S - 60, "kept": 10 * files.LEFTOVER_S}
+    ages_s = {
+        ".old.part": local_files.LEFTOVER_S + 60,
+        ".young.part": local_files.LEFTOVER_S - 60,
+        "kept": 10 * local_files.LEFTOVER_S,
+    }
     for name, age_s in ages_s.items():
         (folder / name).write_bytes(b"half")
         os.utime(folder / name, (time.time() - age_s,) * 2)
-    place = files.LocalFiles(tmp_path)
+    place = LocalFiles(tmp_path)
     assert place.children("a") == ("kept",)
     place.write("a/x.json", b"{}")
     assert sorted(p.name for p in folder.iterdir()) == [".young.part", "kept", "x.json"]
@@ -121,8 +126,8 @@ def test_a_copy_that_was_killed_leaves_nothing_under_its_name_and_goes_with_the_
     code = textwrap.dedent(f"""
         import sys, time
         from pathlib import Path
-        from eventing import files
-        with files.LocalFiles(Path({str(tmp_path)!r})).stage("a") as staged:
+        from eventing.local_files import LocalFiles
+        with LocalFiles(Path({str(tmp_path)!r})).stage("a") as staged:
             staged.write_bytes(b"half")
             sys.stdout.write("ready"); sys.stdout.flush()
             time.sleep(600)
@@ -134,7 +139,7 @@ def test_a_copy_that_was_killed_leaves_nothing_under_its_name_and_goes_with_the_
     process.wait()
     process.stdout.close()
     (half,) = (tmp_path / "a").iterdir()
-    place = files.LocalFiles(tmp_path)
+    place = LocalFiles(tmp_path)
     assert place.children("a") == ()
     os.utime(half, (0, 0))
     place.write("a/x.json", b"{}")

@@ -14,10 +14,9 @@ import orjson
 from eventing import contract, sender
 from eventing.errors import Rejected
 from functions.predictor.answers import Refusal
-from functions.predictor.protocols import v1
 from functions.predictor.query import Prediction
 from functions.predictor.served import Served
-from functions.predictor.wire import examples
+from functions.predictor.wire import examples, predict_body
 from functions.tensors import Array
 
 # Room for everything else in the data: names, version, revision, latency.
@@ -99,9 +98,9 @@ class Teller:
     def __call__(self, served: Served, prediction: Prediction) -> None:
         """Raises RetryLater while the sink is away, Rejected when it does not take the event."""
         try:
-            body = v1.encode(served, prediction, columns=False)
+            body = predict_body.encode(served, prediction, columns=False)
         except Refusal:  # outputs that have no rows in common
-            body = v1.encode(served, prediction, columns=True)
+            body = predict_body.encode(served, prediction, columns=True)
         outputs = orjson.loads(body)
         data = prediction_made(served, prediction, outputs)
         self._sender.send(sender.stamp(data, self._source), attempts=ATTEMPTS)

@@ -10,32 +10,20 @@ Source: github.com/kserve/open-inference-protocol, specification/protocol/infere
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from functions.package import TensorSpec
-from functions.predictor.answers import (
-    PROBE,
-    UNAVAILABLE,
-    Answer,
-    Environ,
-    json_answer,
-    parse,
-)
+from functions.predictor.answers import PROBE, UNAVAILABLE, Answer, Environ, json_answer, parse
 from functions.predictor.catalog import Catalog
-from functions.predictor.query import Prediction
 from functions.predictor.reply_as import EVENT_HEADER, EVENT_KEY
 from functions.predictor.routes import Route
 from functions.predictor.served import Served
-from functions.predictor.wire import binary, infer_request
+from functions.predictor.wire import binary, infer_answer, infer_request
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")  # by Triton's names
 PLATFORM = "onnxruntime_onnx"  # Triton's word for an ONNX model
 
 _BINARY_HEADER = "HTTP_" + binary.HEADER.upper().replace("-", "_")
-_NONE: Mapping[str, Any] = {}
 
 
 def infer(served: Served, body: bytes, environ: Environ) -> Answer:
@@ -49,50 +37,7 @@ def infer(served: Served, body: bytes, environ: Environ) -> Answer:
 
         return cloudevents.answer(served, body, environ)
     query = infer_request.decode(served.signature, request, raw)
-    return answer(served, served.predict(query, began, told=PROBE not in environ), request)
-
-
-def answer(served: Served, prediction: Prediction, request: Mapping[str, Any]) -> Answer:
-    """The answer: JSON, and behind it the tensors that the request wants as raw bytes."""
-    always = (request.get("parameters") or _NONE).get("binary_data_output", False)
-    asked = request.get("outputs") or ()
-    if not always and not asked:
-        return json_answer(encode(served, prediction, request))
-    own = {output["name"]: output["parameters"] for output in asked if output.get("parameters")}
-    raw = {
-        name: binary.encoded(values)
-        for name, values in prediction.outputs.items()
-        if own.get(name, _NONE).get("binary_data", always)
-    }
-    body = encode(served, prediction, request, raw)
-    if not raw:
-        return json_answer(body)
-    head = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Answer(200, b"".join((head, *raw.values())), binary.CONTENT_TYPE, ((binary.HEADER, str(len(head))),))
-
-
-def encode(
-    served: Served, prediction: Prediction, request: Mapping[str, Any], raw: Mapping[str, bytes] = _NONE
-) -> dict[str, Any]:
-    """The answer's JSON; `data` is flat, and an array where orjson can write it.
-
-    raw: the outputs that follow the JSON, by name.
-    """
-    datatypes = infer_request.plan_of(served.signature).datatypes
-    outputs = []
-    for name, values in prediction.outputs.items():
-        datatype = datatypes[name]
-        output: dict[str, Any] = {"name": name, "shape": values.shape, "datatype": datatype}
-        if name in raw:
-            output["parameters"] = {"binary_data_size": len(raw[name])}
-        else:
-            flat = values if values.ndim == 1 else values.reshape(-1)
-            output["data"] = flat.tolist() if datatype == "BYTES" else flat
-        outputs.append(output)
-    body: dict[str, Any] = {"model_name": served.name, "model_version": served.version, "outputs": outputs}
-    if (id := request.get("id")) is not None:
-        body["id"] = id
-    return body
+    return infer_answer.answer(served, served.predict(query, began, told=PROBE not in environ), request)
 
 
 # What is known of the server and its models

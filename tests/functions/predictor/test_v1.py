@@ -12,8 +12,7 @@ from werkzeug.test import Client
 
 from functions.model import Model
 from functions.predictor.answers import Refusal
-from functions.predictor.protocols import v1
-from functions.predictor.wire import rows
+from functions.predictor.wire import predict_body, rows
 from tests.functions import packages
 from tests.functions.predictor import predictors
 
@@ -383,11 +382,11 @@ def test_more_rows_than_are_taken_at_once_are_refused_with_the_limit(tmp_path: P
     signature = Model.load(packages.build_foreign(tmp_path)).signature
     for request in (body, {"inputs": body["instances"]}, {"inputs": {"size": body["instances"]}}):
         with pytest.raises(Refusal, match="1000001 rows; at most 1000000 are taken at once"):
-            v1.decode(signature, request)
+            predict_body.decode(signature, request)
 
 
 def test_a_table_that_is_wrong_from_end_to_end_is_not_looked_at_to_its_end() -> None:
     with pytest.raises(Refusal, match=r"rows 10000-19999 were not looked at; 'distance' is missing.*\(rows 0-9999\)"):
-        v1.decode(packages.SIGNATURE, {"instances": [{}] * 20_000})
+        predict_body.decode(packages.SIGNATURE, {"instances": [{}] * 20_000})
     with pytest.raises(Refusal, match=r"rows 98-19999 were not looked at"):
-        v1.decode(packages.SIGNATURE, {"instances": [{f"c{n}": 1} for n in range(20_000)]})
+        predict_body.decode(packages.SIGNATURE, {"instances": [{f"c{n}": 1} for n in range(20_000)]})

@@ -13,9 +13,9 @@ from eventing.errors import RetryLater
 from functions.model import Model
 from functions.predictor.outbox import made
 from functions.predictor.outbox.sampler import MAX_ROWS, QUEUE_LENGTH, Sampler
-from functions.predictor.protocols import v1
 from functions.predictor.query import Prediction, Query
 from functions.predictor.served import Served
+from functions.predictor.wire import predict_body
 from monitoring import predictions
 from tests.functions import packages
 from tests.functions.predictor import predictors
@@ -131,7 +131,7 @@ def test_of_one_row_what_was_asked_for_is_what_is_told(served: Served) -> None:
     def told(*outputs: str) -> list[Any]:
         row = Query(packages.arrays(packages.ROWS[1:2]), 1, outputs)
         prediction = served.predict(row, time.perf_counter(), told=False)
-        answers: list[Any] = json.loads(v1.encode(served, prediction, columns=False))["predictions"]
+        answers: list[Any] = json.loads(predict_body.encode(served, prediction, columns=False))["predictions"]
         return answers
 
     assert told("label") == [0]
