@@ -9,6 +9,9 @@ have taken it. Then it looks at the Job that the JobSink has made of it, until t
 - the Job gave up (its tries or its time are used up, so that no pod could tell): training.failed, final;
 - the Job is over and has told for itself: nothing.
 
+Where trainings are TrainJobs (HEADRACE_TRAINING_KIND) there is no JobSink and no Secret: what Kubeflow Trainer has made
+of the event is looked at, and only the second of these is told.
+
     <store>/watched/<digest>.json      `event`, whose Job is not over, in the JSON format; `again`: the JobSink that
                                        is to be given it again, or ""
 
@@ -34,6 +37,8 @@ from eventing import binding, contract, receiver, sender, settings
 from eventing.contract import DatasetArrived, DriftDetected, TrainingFailed
 from eventing.errors import Rejected, RetryLater, Verdict
 from functions.store import Store
+from functions.trainings import training
+from functions.trainings.training import Kind
 from knative import job_sink, jobs, pods
 from knative.client import Cluster, ClusterError, NotFound, Unreachable
 from knative.jobs import Missed, Seen, State
@@ -66,6 +71,8 @@ class Settings:
     """PORT: where events are taken."""
     host: str
     """Where to listen, as `eventing.settings.host` says."""
+    kind: Kind = "Job"
+    """HEADRACE_TRAINING_KIND: what an event becomes, a JobSink's Job or a TrainJob."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -76,6 +83,7 @@ class Settings:
             kubeconfig=environ.get("KUBECONFIG") or None,
             port=settings.port(environ),
             host=settings.host(environ),
+            kind=training.kind(environ),
         )
 
 
@@ -85,6 +93,7 @@ class Found:
 
     name: str
     job_sink: str
+    """"" for a TrainJob's."""
     uid: str
     seen: Seen
 
@@ -122,12 +131,14 @@ class JobWatch:
         tell: Callable[[CloudEvent], object],
         post: Callable[[str, CloudEvent], object],
         grace_s: float = jobs.GRACE_S,
+        kind: Kind = "Job",
     ) -> None:
         self._store = store
         self._cluster = cluster
         self._tell = tell
         self._post = post
         self._grace_s = grace_s
+        self._kind = kind
         self._watched: dict[str, Watched] = {}
         self._lock = threading.Lock()
 
@@ -135,6 +146,8 @@ class JobWatch:
         """Keeps the event. Raises Rejected for one that no trainer takes, RetryLater while the store is away."""
         if event.get_type() not in (DatasetArrived.TYPE, DriftDetected.TYPE):
             raise Rejected(f"event {event.get_id()} has type {event.get_type()}, which no trainer takes")
+        if self._kind == "TrainJob":
+            training.template_of(event)  # one that breaks the contract becomes no TrainJob
         path = path_of(event)
         with self._lock:
             if path in self._watched:
@@ -170,7 +183,7 @@ class JobWatch:
         if not watched:
             return 0
         try:
-            sinks = self._cluster.list("JobSink", TRAINERS)
+            sinks = self._cluster.list("JobSink", TRAINERS) if self._kind == "Job" else []
             for path, each in watched.items():
                 try:
                     if self._is_over(path, each, sinks, now_s):
@@ -197,7 +210,7 @@ class JobWatch:
             if watched.job is not None:
                 return True  # it was there and is not: somebody, or its time to live, has taken it away
             if now_s - watched.since_s > ABSENT_S:
-                log.warning("no JobSink has made a Job of event %s", watched.event.get_id())
+                log.warning("nobody has made a Job of event %s", watched.event.get_id())
                 return True
             return False
         watched.job, watched.since_s = found.uid, now_s
@@ -211,17 +224,24 @@ class JobWatch:
         return is_lost and self._redo(path, watched, found, sinks, now_s)
 
     def _find(self, event: CloudEvent, sinks: Sequence[Object]) -> Found | None:
-        """The Job that one of the JobSinks has made of the event; None where there is none."""
-        for sink in sinks:
-            name = job_sink.job_name(sink["metadata"]["name"], event.get_source(), event.get_id())
-            if (job := self._cluster.get("Job", name)) is not None:
-                its = self._cluster.list("Pod", {pods.JOB_LABEL: name})
-                seen = jobs.see(job, its, ())
-                if seen.state is State.running:
-                    # Events are many: they are asked for only while a Job has not ended.
-                    seen = jobs.see(job, its, self._cluster.list("Event"))
-                return Found(name, sink["metadata"]["name"], str(job["metadata"]["uid"]), seen)
-        return None
+        """The Job that Kubeflow Trainer or one of the JobSinks has made of the event; None where there is none."""
+        if self._kind == "TrainJob":
+            return self._seen(training.job_of_train_job(event), None)
+        made = (
+            self._seen(job_sink.job_name(name, event.get_source(), event.get_id()), name)
+            for name in (sink["metadata"]["name"] for sink in sinks)
+        )
+        return next((found for found in made if found is not None), None)
+
+    def _seen(self, name: str, sink: str | None) -> Found | None:
+        if (job := self._cluster.get("Job", name)) is None:
+            return None
+        its = self._cluster.list("Pod", {pods.JOB_LABEL: name})
+        seen = jobs.see(job, its, ())
+        if seen.state is State.running and sink is not None:
+            # Events are many: they are asked for only while a Job has not ended, and may wait for its Secret.
+            seen = jobs.see(job, its, self._cluster.list("Event"))
+        return Found(name, sink or "", str(job["metadata"]["uid"]), seen)
 
     def _redo(self, path: str, watched: Watched, found: Found, sinks: Sequence[Object], now_s: float) -> bool:
         """A new Job in place of one whose event is lost; whether there can be none, which is told."""
@@ -316,6 +336,7 @@ def main(environ: Mapping[str, str]) -> None:
         Cluster.connect(its.kubeconfig),
         tell=lambda event: broker.send(event, attempts=3),
         post=lambda url, event: sender.Sender(url).send(event, attempts=1),
+        kind=its.kind,
     )
     threading.Thread(target=run, args=(watch, stop), name="job-watch").start()
     app = receiver.create_app(watch.handle, "job-watch", max_body_bytes=MAX_BODY_BYTES)

@@ -15,10 +15,10 @@ from cloudevents.core.v1.event import CloudEvent
 
 from eventing import contract, receiver, settings
 from eventing.contract import DatasetRejected, PredictionMade, TrainingFailed
-from eventing.errors import Misconfigured, Rejected, RetryLater
+from eventing.errors import Rejected, RetryLater
 from eventing.sender import Sender
 from functions.trainings import training
-from functions.trainings.training import KINDS, TEMPLATE, Kind
+from functions.trainings.training import TEMPLATE, Kind
 from knative import client
 
 log = logging.getLogger(__name__)
@@ -42,15 +42,11 @@ class Settings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
         """Raises Misconfigured naming the key."""
-        said = environ.get("HEADRACE_TRAINING_KIND", "").strip() or cls.kind
-        kind = next((each for each in KINDS if each == said), None)
-        if kind is None:
-            raise Misconfigured("HEADRACE_TRAINING_KIND", said, " or ".join(KINDS))
         return cls(
             kubeconfig=environ.get("KUBECONFIG") or None,
             port=settings.port(environ),
             host=settings.host(environ),
-            kind=kind,
+            kind=training.kind(environ),
             drift_watch=environ.get("HEADRACE_DRIFT_WATCH") or None,
         )
 

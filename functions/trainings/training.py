@@ -1,8 +1,8 @@
 """From an event to the object that trains: a Job, or a TrainJob of Kubeflow Trainer. Pure.
 
-Used by `functions.trainings.function`. The object is named after the event, so that the API server itself refuses a
-second one for the same event, as JobSink has it. The event travels in the environment: it holds references and never
-rows, and so needs neither a Secret nor the right to make one.
+Used by `functions.trainings.function`, and by the job watch, which looks at what has come of it. The object is named
+after the event, so that the API server itself refuses a second one for the same event, as JobSink has it. The event
+travels in the environment: it holds references and never rows, and so needs neither a Secret nor the right to make one.
 
 Source: `kubectl create job --from=cronjob/NAME` (a suspended CronJob as a Job's template); kubeflow/trainer
 pkg/apis/trainer/v1alpha1, RuntimeRef and Trainer.
@@ -13,13 +13,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from cloudevents.core.v1.event import CloudEvent
 
 from eventing import binding, contract, landing
 from eventing.contract import DatasetArrived, DriftDetected
-from eventing.errors import Rejected
+from eventing.errors import Misconfigured, Rejected
 
 Object = dict[str, Any]
 Kind = Literal["Job", "TrainJob"]
@@ -32,6 +33,15 @@ EVENT = "HEADRACE_EVENT"
 # Linux takes 128 KiB for one variable; an event of ours has 64 KiB of data at most.
 MAX_EVENT_BYTES = 120 * 1024
 LABELS = {"app.kubernetes.io/part-of": "headrace", "app.kubernetes.io/component": "trainer"}
+
+
+def kind(environ: Mapping[str, str]) -> Kind:
+    """HEADRACE_TRAINING_KIND, a Job where nothing is said. Raises Misconfigured naming the key."""
+    said = environ.get("HEADRACE_TRAINING_KIND", "").strip() or KINDS[0]
+    found = next((each for each in KINDS if each == said), None)
+    if found is None:
+        raise Misconfigured("HEADRACE_TRAINING_KIND", said, " or ".join(KINDS))
+    return found
 
 
 def asks_for_training(event: CloudEvent) -> bool:
@@ -52,6 +62,14 @@ def name_of(event: CloudEvent, template: str) -> str:
     digest = hashlib.sha256(f"{event.get_source()}\0{event.get_id()}".encode()).hexdigest()
     # A JobSet adds up to 16 characters to its pods' names, which have 63.
     return f"{template[:30]}-{digest[:16]}"
+
+
+def job_of_train_job(event: CloudEvent) -> str:
+    """The name of the Job that Kubeflow Trainer has made of the event's TrainJob: the only one of its one step, `node`.
+
+    Raises Rejected for an event that breaks the contract. Source: sigs.k8s.io/jobset pkg/util/placement, GenJobName.
+    """
+    return f"{name_of(event, template_of(event))}-node-0"
 
 
 def job(event: CloudEvent, cron_job: Object) -> Object:

@@ -18,6 +18,7 @@ from eventing.errors import Misconfigured, Rejected, RetryLater
 from functions import job_watch
 from functions.job_watch import JobWatch
 from functions.store import Store
+from functions.trainings import training
 from knative import job_sink, jobs, pods
 from tests.eventing import serving
 from tests.eventing.sinks import Answer, Sink, sink
@@ -36,12 +37,15 @@ def arrived() -> CloudEvent:
 
 
 class House:
-    """An API with the JobSink of a trainer, whose door and the Broker's are sinks."""
+    """An API with the JobSink of a trainer, whose door and the Broker's are sinks; without a door there is none."""
 
-    def __init__(self, api: LocalAPI, broker: Sink, door: Sink, store: Store) -> None:
-        self.api, self.broker, self.door, self.store = api, broker, door, store
+    def __init__(self, api: LocalAPI, broker: Sink, door: Sink | None, store: Store) -> None:
+        self.api, self.broker, self.store = api, broker, store
         template = {"spec": {"containers": [{"name": "trainer", "image": "i"}], "restartPolicy": "Never"}}
         self.template = template
+        if door is None:
+            return
+        self.door = door
         made = self.create(
             {
                 "apiVersion": "sinks.knative.dev/v1alpha1",
@@ -63,8 +67,8 @@ class House:
 
         self.api.call(write)
 
-    def job(self, **condition: str) -> None:
-        meta = {"name": NAME, "namespace": "headrace"}
+    def job(self, name: str = NAME, **condition: str) -> None:
+        meta = {"name": name, "namespace": "headrace"}
         made = self.create(
             {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {"template": self.template}}
         )
@@ -98,7 +102,7 @@ class House:
 
         self.api.call(write)
 
-    def watch(self) -> JobWatch:
+    def watch(self, kind: training.Kind = "Job") -> JobWatch:
         """A process's: it takes up what is in the store."""
         broker = sender.Sender(self.broker.url, sleep=lambda _: None)
         watch = JobWatch(
@@ -106,6 +110,7 @@ class House:
             self.api.connect(),
             tell=lambda event: broker.send(event, attempts=1),
             post=lambda url, event: sender.Sender(url).send(event, attempts=1),
+            kind=kind,
         )
         watch.resume()
         return watch
@@ -116,8 +121,8 @@ class House:
     def kept(self) -> int:
         return len(self.store.list(job_watch.FOLDER))
 
-    def has_job(self) -> bool:
-        return self.api.call(self.api.objects.get, "Job", "headrace", NAME) is not None
+    def has_job(self, name: str = NAME) -> bool:
+        return self.api.call(self.api.objects.get, "Job", "headrace", name) is not None
 
 
 @pytest.fixture
@@ -133,6 +138,24 @@ def test_a_job_that_is_over_and_has_told_for_itself_needs_no_word(house: House) 
     house.job(type="Complete", reason="CompletionsReached")
     assert (watch.look(5.0), house.kept()) == (0, 0)
     assert not house.broker.requests
+
+
+def test_of_a_train_job_it_is_told_that_it_gave_up_and_nothing_is_deleted(tmp_path: Path) -> None:
+    with local_api.serving(tmp_path) as api, sink() as broker:
+        house = House(api, broker, None, Store.open((tmp_path / "store").as_uri()))
+        watch = house.watch(kind="TrainJob")
+        watch.handle(arrived())
+        assert (watch.look(0.0), house.kept()) == (1, 1)
+        name = f"{training.name_of(arrived(), 'random-forest')}-node-0"
+        house.job(name, type="Failed", reason="BackoffLimitExceeded", message="tried four times")
+        assert (watch.look(5.0), house.kept()) == (0, 0)
+        (told,) = house.told()
+        assert (told.job, told.retryable) == (name, False)
+        assert "tried four times" in told.reason
+        assert house.has_job(name)
+        broken = CloudEvent({"type": DatasetArrived.TYPE, "source": "/x", "id": "1"}, {"dataset": 1})
+        with pytest.raises(Rejected, match="breaks the contract"):
+            watch.handle(broken)
 
 
 @pytest.mark.parametrize("reason", ["BackoffLimitExceeded", "DeadlineExceeded"])

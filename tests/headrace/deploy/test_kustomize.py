@@ -191,6 +191,8 @@ def test_a_trainer_of_kubeflow_runs_the_very_job_of_the_room() -> None:
         assert runtime["ttlSecondsAfterFinished"] == theirs.pop("ttlSecondsAfterFinished")
         theirs["template"]["spec"]["containers"][0]["name"] = "node"
         theirs["podFailurePolicy"]["rules"][0]["onExitCodes"]["containerName"] = "node"
+        # A Job's own default, which is not a JobSet's.
+        theirs["completionMode"] = "NonIndexed"
         assert job["template"]["spec"] == theirs
     for name in ("random-forest", "neural-net"):
         assert objects("overlays/trainjob")[f"Trigger {name}"]["spec"]["subscriber"]["ref"]["name"] == "trainings"
