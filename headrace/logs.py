@@ -8,11 +8,11 @@ from eventing.errors import HeadraceError
 from headrace import pods
 from headrace.place import Place
 from knative import rollout
-from knative.pods import SOURCE_LABEL, newest
+from knative.pods import SOURCE_LABEL, newest, of_train_job
 
 
 def lines(place: Place, name: str, follow: bool) -> Iterator[str]:
-    """The lines of a Job, of a Service's or ContainerSource's newest pod, or of a model's last training.
+    """The lines of a Job or TrainJob, of a Service's or ContainerSource's newest pod, or of a model's last training.
 
     The last is for one that does not serve yet. Raises HeadraceError naming what there is.
     """
@@ -32,11 +32,15 @@ def lines(place: Place, name: str, follow: bool) -> Iterator[str]:
         if pod is None:
             raise HeadraceError(f"ContainerSource {name} has no pod; see `headrace status`")
         return cluster.pod_logs(pod["metadata"]["name"], pods.container(pod), follow)
+    found = cluster.list("Job")
+    made = [each for each in found if of_train_job(each, name.removeprefix("trainjob/"))]
+    if made:
+        return cluster.logs(made[0]["metadata"]["name"], follow)
     training = _last_training(place, name)
     if training is not None and cluster.get("Job", training) is not None:
         return cluster.logs(training, follow)
     sources = ", ".join(sorted(o["metadata"]["name"] for o in cluster.list("ContainerSource"))) or "none"
-    jobs = ", ".join(sorted(o["metadata"]["name"] for o in cluster.list("Job"))) or "none"
+    jobs = ", ".join(sorted(o["metadata"]["name"] for o in found)) or "none"
     services = ", ".join(sorted(o["metadata"]["name"] for o in cluster.list("Service"))) or "none"
     gone = f"; its last training, Job {training}, is gone" if training else ""
     there = f"Jobs: {jobs}; Services: {services}; sources: {sources}"

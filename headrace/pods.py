@@ -44,7 +44,7 @@ def of_jobs(jobs: Collection[str], pods: Sequence[Object], events: Sequence[Obje
         pod = newest([p for p in pods if (p["metadata"].get("labels") or {}).get(JOB_LABEL) == job])
         if pod is None or (pod.get("status") or {}).get("phase") != "Pending":
             continue
-        reason = next(said_by(pod), None) or _warning(pod, events)
+        reason = next(said_by(pod), None) or warning(pod["metadata"]["name"], events)
         if reason:
             found[job] = f"its pod waits: {reason}"
     return found
@@ -56,12 +56,8 @@ def container(pod: Object) -> str | None:
     return next((name for name in names if name not in SIDECARS), None)
 
 
-def _warning(pod: Object, events: Sequence[Object]) -> str | None:
-    """The last warning about a pod."""
-    about = [
-        e
-        for e in events
-        if e.get("type") == "Warning" and (e.get("involvedObject") or {}).get("name") == pod["metadata"]["name"]
-    ]
+def warning(name: str, events: Sequence[Object]) -> str | None:
+    """The last warning about a pod, or about whatever else is called so."""
+    about = [e for e in events if e.get("type") == "Warning" and (e.get("involvedObject") or {}).get("name") == name]
     last = max(about, key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime") or ""), default=None)
     return None if last is None else f"{last.get('reason', '')}: {last.get('message', '')}"

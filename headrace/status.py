@@ -6,16 +6,19 @@ Of a revision's pods a cluster tells how many; why there are so many only its au
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from headrace import pods
 from headrace.place import Place
 from knative.client import Cluster, NotFound, Refused
+from knative.pods import of_train_job
 
 ENDED = ("Complete", "Failed")
 FORBIDDEN = 403
+# As of a quota of Jobs, of which JobSet 0.8 tells in its log alone.
+SILENT = "no event says why; the logs of the managers of Kubeflow Trainer and JobSet may"
 CONDITIONED = ("Service", "Broker", "Trigger", "JobSink", "ContainerSource")
 
 
@@ -109,12 +112,16 @@ def report(place: Place) -> Report:
     autoscalers = listed("PodAutoscaler")
     decisions = _decisions(cluster, [o["metadata"]["name"] for o in autoscalers])
     scales = tuple(scale(o, shares.get(o["metadata"]["name"], 0), decisions) for o in autoscalers)
-    jobs = tuple(job(o) for o in listed("Job"))
+    made = listed("Job")
+    jobs = tuple(job(o) for o in made)
     unfinished = {found.name for found in jobs if found.state not in ENDED}
     told = pods.of_jobs(unfinished, listed("Pod"), listed("Event")) if unfinished else {}
     jobs = tuple(
         replace(found, state="Waiting", reason=told[found.name]) if told.get(found.name) else found for found in jobs
     )
+    # Asked first: where Kubeflow Trainer is not installed, that is no news.
+    train_jobs = listed("TrainJob") if cluster.serves("TrainJob") else []
+    jobs += tuple(without_job(train_jobs, made, listed("Event") if train_jobs else []))
     return Report(parts, scales, jobs, tuple(notes))
 
 
@@ -185,3 +192,15 @@ def job(o: dict[str, Any]) -> JobState:
             return JobState(o["metadata"]["name"], type, found.get("message") or found.get("reason") or "")
     active = (o.get("status") or {}).get("active") or 0
     return JobState(o["metadata"]["name"], "Running" if active else "Waiting", "")
+
+
+def without_job(
+    train_jobs: Sequence[dict[str, Any]], jobs: Sequence[dict[str, Any]], events: Sequence[dict[str, Any]]
+) -> Iterable[JobState]:
+    """The TrainJobs that are not over and have no Job, whose state would tell of them: why Trainer has made none."""
+    for each in train_jobs:
+        name = each["metadata"]["name"]
+        over = any(condition(each, type).get("status") == "True" for type in ENDED)
+        if not over and not any(of_train_job(o, name) for o in jobs):
+            reason = pods.warning(name, events) or SILENT
+            yield JobState(name, "Waiting", f"its TrainJob has no Job: {reason}")

@@ -28,6 +28,7 @@ from headrace.local.api import schema
 from headrace.local.gateway.request_metrics import RequestMetrics
 from headrace.local.objects import kinds
 from knative import annotations as knative_annotations
+from knative.resources import RESOURCES
 from monitoring import metrics, predictions
 from tests import documents
 from tests.documents import HOUSE, PAGES, Block, Command
@@ -103,9 +104,10 @@ def test_a_make_target_exists(command: Command) -> None:
 @pytest.mark.parametrize("command", shown("kubectl"), ids=ids)
 def test_a_kubectl_command_asks_for_kinds_that_are_served(command: Command) -> None:
     served = {n for k in kinds.KINDS for n in (k.plural, k.kind.lower(), *k.short_names)}
+    served |= {RESOURCES[kind].plural for kind in ("TrainJob", "TrainingRuntime")}  # of clusters with Kubeflow Trainer
     verb, what = command.words[1], command.words[2]
     assert verb in ("get", "patch", "label", "logs", "explain", "apply", "delete", "describe")
-    if verb == "apply":
+    if verb == "apply" or what in ("-f", "-k"):
         assert what in ("-f", "-k") and (HOUSE / command.words[3]).exists()
         return
     asked_for = what.partition(".")[0] if verb == "explain" else what

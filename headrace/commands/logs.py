@@ -13,7 +13,9 @@ from headrace.commands import options
 
 def logs(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A Job's, a Service's, a ContainerSource's or a model's name.")],
+    name: Annotated[
+        str, typer.Argument(help="A Job's, a TrainJob's, a Service's, a ContainerSource's or a model's name.")
+    ],
     follow: Annotated[
         bool, typer.Option("--follow", "-f", envvar="HEADRACE_FOLLOW", help="Go on as it is written, until it ends.")
     ] = False,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from headrace import status
+from knative.pods import JOB_SET_LABEL
 from tests import running as a_platform
 from tests.running import Platform
 
@@ -39,6 +40,17 @@ spec:
                       time.sleep(60 if self.path == "/long" else 0)
                       self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
               http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Sleeper).serve_forever()
+"""
+JOB = f"""
+apiVersion: batch/v1
+kind: Job
+metadata: {{name: forest-0a1b-node-0, namespace: headrace, labels: {{{JOB_SET_LABEL}: forest-0a1b}}}}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      containers:
+        - {{name: node, image: any, command: [python, -c, "print('learned')"]}}
 """
 
 
@@ -67,6 +79,25 @@ def test_in_a_cluster_the_condition_says_why_and_what_only_the_autoscaler_knows_
 @pytest.mark.parametrize("desired", [None, -1])
 def test_what_nobody_has_decided_yet_is_no_number(desired: int | None) -> None:
     assert status.scale(autoscaler(desired, 1), 0, {}).desired is None
+
+
+def train_job(name: str, *conditions: dict[str, str]) -> dict[str, Any]:
+    return {"kind": "TrainJob", "metadata": {"name": name}, "status": {"conditions": list(conditions)}}
+
+
+def test_a_train_job_is_told_of_while_it_waits_for_a_job_with_what_was_last_said_of_it() -> None:
+    over = {"type": "Complete", "status": "True", "reason": "AllJobsCompleted"}
+    train_jobs = [train_job("new"), train_job("old", over), train_job("runs"), train_job("refused")]
+    job = {"kind": "Job", "metadata": {"name": "runs-node-0", "labels": {JOB_SET_LABEL: "runs"}}}
+    events = [
+        {"type": type, "reason": "Quota", "message": said, "lastTimestamp": at, "involvedObject": {"name": "refused"}}
+        for type, said, at in (("Warning", "no", "1"), ("Warning", "exceeded", "3"), ("Normal", "well", "4"))
+    ]
+    found = {each.name: (each.state, each.reason) for each in status.without_job(train_jobs, [job], events)}
+    assert found == {
+        "new": ("Waiting", f"its TrainJob has no Job: {status.SILENT}"),
+        "refused": ("Waiting", "its TrainJob has no Job: Quota: exceeded"),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +154,16 @@ def test_the_requests_of_a_home_can_be_found_without_its_platform(running: Platf
     line = json.loads(settings.request_files[-1].read_bytes().splitlines()[-1])
     assert (line["namespace"], line["status"]) == ("headrace", 200)
     until(lambda: any(b'"promoter-00001"' in file.read_bytes() for file in settings.pod_files))
+
+
+def test_the_log_of_a_train_job_is_its_jobs(running: Platform) -> None:
+    """A laptop makes no Job of a TrainJob; a cluster's are labelled as this one is."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    kubectl(running, "apply", "-f", "-", given=JOB)
+    until(lambda: "learned" in running.call("logs", "forest-0a1b").stdout)
+    assert running.run("logs", "trainjob/forest-0a1b") == running.run("logs", "job/forest-0a1b-node-0")
+    assert "forest-0a1b-node-0" in running.call("logs", "forest-0a1").stderr
 
 
 def kubectl(running: Platform, *arguments: str, given: str = "") -> str:
