@@ -109,12 +109,12 @@ class Kit:
             # `down` ends what stands here.
             (self.state / "pids").write_text(pids.replace(f"{pid} {component}\n", f"{again.pid} {component}\n"))
 
-    def kill_processes(self, module: str) -> int:
-        """Kill what runs `python -m MODULE` in the cluster's pods, without a word; how many."""
+    def kill_processes(self, module: str, pod: str = "") -> int:
+        """Kill what runs `python -m MODULE` in the cluster's pods, or the one of this uid, without a word; how many."""
         killed = 0
         for process in psutil.process_iter(["cmdline"]):
-            in_pod = module in (process.info["cmdline"] or ()) and "kubepods" in _cgroups(process.pid)
-            if in_pod:
+            cgroups = _cgroups(process.pid) if module in (process.info["cmdline"] or ()) else ""
+            if "kubepods" in cgroups and pod in cgroups:
                 with suppress(psutil.Error):
                     process.kill()
                     killed += 1

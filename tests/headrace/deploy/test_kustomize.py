@@ -199,6 +199,16 @@ def test_a_trainer_of_kubeflow_runs_the_very_job_of_the_room() -> None:
     assert [o["kind"] for o in objects("overlays/trainjob").values() if o["kind"] == "JobSink"] == []
 
 
+def test_with_kubeflow_the_job_watch_is_the_same_and_may_less() -> None:
+    base, found = objects("base"), objects("overlays/trainjob")
+    (container,) = _template(found["Service job-watch"])["containers"]
+    assert container.pop("env") == [{"name": "HEADRACE_TRAINING_KIND", "value": "TrainJob"}]
+    for name in ("Service job-watch", "Trigger job-watch", "ServiceAccount job-watch", "RoleBinding job-watch"):
+        assert found[name] == base[name]
+    rights = {r: rule["verbs"] for rule in found["Role job-watch"]["rules"] for r in rule["resources"]}
+    assert rights == {"jobs": ["get"], "pods": ["list"]}
+
+
 def test_a_claim_is_mounted_where_the_store_is_without_knative_too(tmp_path: Path) -> None:
     plain = os.path.relpath(FOLDER / "overlays" / "plain", tmp_path.resolve())
     component = os.path.relpath(FOLDER / "components" / "store-pvc", tmp_path.resolve())
