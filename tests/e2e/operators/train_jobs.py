@@ -89,8 +89,11 @@ def applied(kubeconfig: Path, gateway: str, folder: Path) -> Iterator[TrainJobs]
 
 def _overlay(folder: Path, s3: store.S3, networks: str) -> list[Object]:
     """What kustomize makes of an overlay upon ours: images, bucket and address, and this place's gateway."""
-    image = reference("predictor")
-    predictor = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}]
+    container = "/spec/template/spec/containers/0"
+    predictor = [
+        {"op": "replace", "path": f"{container}/image", "value": reference("predictor")},
+        {"op": "replace", "path": f"{container}/resources/requests/cpu", "value": "50m"},
+    ]
     sink = f"http://broker-ingress.knative-eventing.svc.cluster.local/{NAMESPACE}/default"
     values = {
         "HEADRACE_STORE": f"s3://{s3.bucket}",
