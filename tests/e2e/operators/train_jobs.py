@@ -25,6 +25,7 @@ NAMESPACE = time.strftime("headrace-trainjob-%H%M%S")  # new each time: a namesp
 ROOMS = ("predictor", "functions", "trainers")
 QUICK = {"HEADRACE_CANARY_S": "10", "HEADRACE_CANARY_POLL_S": "1", "HEADRACE_LATENCY_FLOOR_MS": "60000"}
 SHORT_S = 15  # what of the trainer `neural_net` stays after its end, in place of a day
+END_S = 420.0  # a trainer waits for the promoter's answer, five minutes at most
 RUNTIME = "/spec/template/spec"
 JOB = f"{RUNTIME}/replicatedJobs/0/template/spec"
 CPU = f"{JOB}/template/spec/containers/0/resources/requests/cpu"
@@ -52,7 +53,7 @@ class TrainJobs(Deployed):
             conditions = self.get("trainjob", name).get("status", {}).get("conditions", ())
             return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
 
-        return until(f"the end of TrainJob {name}", over)
+        return until(f"the end of TrainJob {name}", over, END_S)
 
     def pods(self, name: str) -> list[Object]:
         """Of a TrainJob, oldest first."""
