@@ -32,6 +32,7 @@ VALUES = "headrace.dev/values"  # of a pod template: which values of the ConfigM
 OF_THE_STORE = ("HEADRACE_STORE", *ENDPOINTS, *REGIONS, network_policies.STORE_NETWORKS)
 _SECRET = re.compile(r"SECRET|PASSWORD|SESSION_TOKEN|SAS_TOKEN|ACCOUNT_KEY")  # in the name of a variable
 PATCH = "HEADRACE_PREDICTOR_PATCH"  # of the manifest that the promoter makes models' Services of
+KIND = "HEADRACE_TRAINING_KIND"
 JOURNAL = "http://journal.{namespace}.svc.cluster.local/journal"  # as the manifest's, in any namespace
 
 
@@ -107,6 +108,9 @@ def _faults(wishes: Wishes) -> Iterator[Misconfigured]:
     except json_patch.BadPatch as e:
         expected = f"a JSON patch (RFC 6902) that fits functions/manifests/predictor.yaml and predictor-grpc.yaml: {e}"
         yield Misconfigured(PATCH, wishes.values[PATCH], expected)
+    if (kind := wishes.values.get(KIND, "Job")) != "Job":
+        # Its Triggers would go on leading to JobSinks, whose Jobs nobody would watch any more.
+        yield Misconfigured(KIND, kind, "Job; TrainJobs are made where deploy/kustomize/overlays/trainjob is applied")
     for key in filter(_SECRET.search, wishes.values):
         expected = "a key of Secret headrace-store, which is not for everybody who may read ConfigMaps: docs/ops.md"
         yield Misconfigured(key, "…", expected)  # its value is not for a log either

@@ -120,6 +120,7 @@ def test_the_store_and_further_keys_are_values_of_the_config_map() -> None:
         ({"image": "reg.example/a:1 reg.example/b:1"}, "--image"),
         ({"broker_class": "kafka"}, "meant Kafka"),
         ({"broker_class": "Nats"}, "K_SINK"),
+        ({"values": {"HEADRACE_TRAINING_KIND": "TrainJob"}}, "overlays/trainjob"),
     ],
 )
 def test_a_wish_that_cannot_work_is_refused_with_what_is_expected(wishes: dict[str, Any], seen: str) -> None:
