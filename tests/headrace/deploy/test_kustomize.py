@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -170,16 +171,24 @@ def test_a_service_without_knative_leads_to_the_pods_of_one_workload() -> None:
             ]
 
 
-def test_a_model_without_knative_is_scaled_by_its_cpu_and_by_a_metric_that_it_has() -> None:
+def test_a_model_without_knative_is_scaled_by_its_cpu_and_by_metrics_that_it_has() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    predictions.expose(PREDICTIONS.metrics, registry)
+    known = {metric.name for metric in registry.collect()}
     for overlay, kind in (("overlays/plain", "HorizontalPodAutoscaler"), ("overlays/keda", "ScaledObject")):
         found = [o for o in objects(overlay).values() if o["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")]
         assert [o["kind"] for o in found] == [kind]
         assert found[0]["spec"]["scaleTargetRef"]["name"] == "flights"
         said = str(found[0]["spec"])
-        assert "cpu" in said and "headrace_requests_in_progress" in said
-    registry = prometheus_client.CollectorRegistry()
-    predictions.expose(PREDICTIONS.metrics, registry)
-    assert "headrace_requests_in_progress" in {metric.name for metric in registry.collect()}
+        named = set(re.findall(r"headrace_[a-z_]+", said))
+        assert "cpu" in said and "headrace_requests_in_progress" in named <= known
+
+
+def test_a_query_that_finds_nothing_is_an_error_to_keda_which_then_falls_back() -> None:
+    spec = objects("overlays/keda")["ScaledObject flights"]["spec"]
+    (asked,) = [t["metadata"] for t in spec["triggers"] if t["type"] == "prometheus"]
+    assert asked["ignoreNullValues"] == "false"
+    assert spec["fallback"]["replicas"] > spec["minReplicaCount"] == 1
 
 
 def test_a_trainer_of_kubeflow_runs_the_very_job_of_the_room() -> None:
