@@ -1,0 +1,1 @@
+"""KEDA, what it asks, and who asks our models meanwhile."""
