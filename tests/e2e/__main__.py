@@ -60,8 +60,8 @@ def _tests(asked: argparse.Namespace, words: Sequence[str], environ: Mapping[str
 
 def _pytest(marker: str, words: Sequence[str], environ: Mapping[str, str], told: TextIO | None = None) -> int:
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-raR", "--durations=15", "-m", marker, *words]
-    # What a crowded node fails, it is asked once more, and the report says so; a day that is bad has no second morning.
-    command += ["--reruns", "1", "--rerun-show-tracebacks"] if marker == "cluster" else []
+    # What a crowded node fails, it is asked again, and the report says so and why; a bad day has no second morning.
+    command += ["--reruns=2", "--reruns-delay=5", "--rerun-show-tracebacks"] if marker == "cluster" else []
     environment = {**os.environ, **environ}
     return subprocess.run(command, cwd=ROOT, env=environment, stdout=told, stderr=told).returncode
 
