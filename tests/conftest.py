@@ -1,8 +1,9 @@
-"""What tests of several rooms share: a real S3 server."""
+"""What tests of several rooms share: a terminal's signals, a real S3 server."""
 
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -11,6 +12,12 @@ import pytest
 
 from tests import s3_server
 from tests.s3_server import S3
+
+
+def pytest_configure() -> None:
+    """As at a terminal: where the suite runs in the background Ctrl-C is ignored, by all that it starts too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
