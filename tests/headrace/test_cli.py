@@ -123,10 +123,13 @@ def test_without_a_command_it_says_which_there_are(typed: Typed, nowhere: Platfo
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_can_complete_it(shell: str) -> None:
+def test_a_shell_can_complete_it(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else the shell is the one that the suite was started from, whichever is asked for.
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     shown = CliRunner().invoke(cli.app, ["--show-completion", shell], prog_name="headrace")
-    assert shown.exit_code == 0
+    assert shown.exit_code == 0, shown.output
     assert "_HEADRACE_COMPLETE" in shown.output
+    assert {"bash": "complete -o", "zsh": "compdef", "fish": "complete --command"}[shell] in shown.output
 
 
 # ---------------------------------------------------------------- misuse is 2
