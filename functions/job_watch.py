@@ -226,22 +226,22 @@ class JobWatch:
     def _find(self, event: CloudEvent, sinks: Sequence[Object]) -> Found | None:
         """The Job that Kubeflow Trainer or one of the JobSinks has made of the event; None where there is none."""
         if self._kind == "TrainJob":
-            return self._seen(training.job_of_train_job(event), None)
+            return self._seen(training.job_of_train_job(event), "")
         made = (
             self._seen(job_sink.job_name(name, event.get_source(), event.get_id()), name)
             for name in (sink["metadata"]["name"] for sink in sinks)
         )
         return next((found for found in made if found is not None), None)
 
-    def _seen(self, name: str, sink: str | None) -> Found | None:
+    def _seen(self, name: str, sink: str) -> Found | None:
         if (job := self._cluster.get("Job", name)) is None:
             return None
         its = self._cluster.list("Pod", {pods.JOB_LABEL: name})
         seen = jobs.see(job, its, ())
-        if seen.state is State.running and sink is not None:
+        if seen.state is State.running and sink:
             # Events are many: they are asked for only while a Job has not ended, and may wait for its Secret.
             seen = jobs.see(job, its, self._cluster.list("Event"))
-        return Found(name, sink or "", str(job["metadata"]["uid"]), seen)
+        return Found(name, sink, str(job["metadata"]["uid"]), seen)
 
     def _redo(self, path: str, watched: Watched, found: Found, sinks: Sequence[Object], now_s: float) -> bool:
         """A new Job in place of one whose event is lost; whether there can be none, which is told."""

@@ -14,6 +14,8 @@ import pytest
 from knative.client import Cluster
 from tests.e2e import policy_agent, store
 from tests.e2e.images import reference
+from tests.e2e.kit import Kit
+from tests.e2e.kustomization import ROOMS
 from tests.e2e.place import Deployed
 
 NAMESPACE = time.strftime("headrace-e2e-%H%M%S")  # new each time: a namespace takes minutes to go
@@ -35,6 +37,15 @@ def kubeconfig() -> Path:
 
 
 @pytest.fixture(scope="session")
+def kit() -> Kit:
+    """What has made the cluster; for tests that kill parts of it, or install what is one for all of a cluster."""
+    folder = os.environ.get("E2E_KIT")
+    if not folder:
+        pytest.skip("this is done to a cluster of this machine's own alone")
+    return Kit.of(Path(folder), os.environ)
+
+
+@pytest.fixture(scope="session")
 def gateway(kubeconfig: Path) -> str:
     """`host:port` of the Knative gateway: told, or the ClusterIP of the kit's, which its own machine reaches."""
     if told := os.environ.get("E2E_GATEWAY"):
@@ -50,7 +61,7 @@ def deployed(kubeconfig: Path, gateway: str) -> Iterator[Deployed]:
     """A namespace in which everything is Ready."""
     with store.running(kubeconfig) as s3:
         words = ["--store", f"s3://{s3.bucket}"]
-        words += [f"--image={room}={reference(room)}" for room in ("predictor", "functions", "trainers")]
+        words += [f"--image={room}={reference(room)}" for room in ROOMS]
         words += [f"--set={key}={value}" for key, value in {**QUICK, **SMALL, "AWS_ENDPOINT_URL": s3.inside}.items()]
         words += [f"--set=HEADRACE_GATEWAY_NETWORKS={policy_agent.gateway_networks(kubeconfig)}"]
         environ = {**s3.outside, "HEADRACE_GATEWAY": f"http://{gateway}"}
@@ -59,8 +70,7 @@ def deployed(kubeconfig: Path, gateway: str) -> Iterator[Deployed]:
         here.kubectl("create", "namespace", NAMESPACE)
         try:
             here.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-            keys = [f"--from-literal={key}={value}" for key, value in s3.keys]
-            here.kubectl("create", "secret", "generic", "headrace-store", *keys)
+            here.bring_keys(s3.keys)
             here.headrace("deploy", *words)
             yield here
         finally:

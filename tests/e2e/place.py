@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +67,11 @@ class Deployed:
 
     def items(self, kind: str, labels: str = "") -> list[dict[str, Any]]:
         return list(json.loads(self.kubectl("get", kind, "-l", labels, "-o", "json"))["items"])
+
+    def bring_keys(self, keys: Iterable[tuple[str, str]]) -> None:
+        """The store's keys, in the Secret that the manifests know by name."""
+        literals = [f"--from-literal={key}={value}" for key, value in keys]
+        self.kubectl("create", "secret", "generic", "headrace-store", *literals)
 
     # ---- events --------------------------------------------------------------------------------------------------
 

@@ -19,12 +19,11 @@ from cloudevents.core.v1.event import CloudEvent
 
 from eventing import binding, landing
 from functions.store import Store
-from tests.e2e.images import reference
+from tests.e2e.kustomization import images, patch
 from tests.e2e.place import Deployed
 from tests.e2e.store import S3
 from tests.manifests.kustomized import FOLDER, build
 
-ROOMS = ("predictor", "functions", "trainers")
 # Sent from a predictor's pod, which may: nobody else than the loop's own reaches the receiver.
 SEND = (
     "import sys, orjson; from eventing import binding, sender; "
@@ -93,7 +92,7 @@ def applied(
     kustomization = {
         "namespace": here.namespace,
         "resources": [os.path.relpath(FOLDER / "overlays" / overlay, folder.resolve())],
-        "images": [_image(room) for room in ROOMS],
+        "images": images(),
         "patches": [
             patch("ConfigMap", "headrace", "replace", "/data/HEADRACE_STORE", here.store),
             patch("ConfigMap", "headrace", "add", "/data/AWS_ENDPOINT_URL", store.inside),
@@ -113,8 +112,7 @@ def applied(
     os.environ.update(here.environ)
     try:
         here.kubectl("create", "namespace", here.namespace)
-        keys = [f"--from-literal={key}={value}" for key, value in store.keys]
-        here.kubectl("create", "secret", "generic", "headrace-store", *keys)
+        here.bring_keys(store.keys)
         here.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", given=build(folder))
         yield here
     finally:
@@ -122,12 +120,3 @@ def applied(
         for key in [k for k, v in kept.items() if v is None]:
             del os.environ[key]
         here.try_kubectl("delete", "namespace", here.namespace, "--wait=false")
-
-
-def patch(kind: str, name: str, op: str, path: str, value: Any) -> dict[str, Any]:
-    return {"target": {"kind": kind, "name": name}, "patch": json.dumps([{"op": op, "path": path, "value": value}])}
-
-
-def _image(room: str) -> dict[str, str]:
-    name, _, tag = reference(room).rpartition(":")
-    return {"name": f"ghcr.io/headrace/{room}", "newName": name, "newTag": tag}

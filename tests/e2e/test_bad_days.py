@@ -6,7 +6,6 @@ The days are made on a cluster of this machine's own: daemons killed, pods taken
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,14 +28,6 @@ MODEL = "months"
 HOUR_S = 3600
 Figure = Callable[[str], None]
 T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def kit() -> Kit:
-    folder = os.environ.get("E2E_KIT")
-    if not folder:
-        pytest.skip("bad days are made on a cluster of this machine's own alone")
-    return Kit.of(Path(folder), os.environ)
 
 
 @pytest.fixture(scope="module")

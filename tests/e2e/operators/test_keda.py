@@ -6,7 +6,6 @@ The autoscaler's patience is shortened; who decides, and by what, is as in the o
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tests.e2e import plain as overlay
 from tests.e2e import probes, store
 from tests.e2e.images import reference
 from tests.e2e.kit import Kit
+from tests.e2e.kustomization import patch
 from tests.e2e.operators.keda import installation, load, prometheus
 from tests.e2e.operators.keda.prometheus import Prometheus
 from tests.e2e.place import Deployed, until
@@ -70,14 +70,6 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def kit() -> Kit:
-    folder = os.environ.get("E2E_KIT")
-    if not folder:
-        pytest.skip("KEDA is put into a cluster of this machine's own alone: it is one for all of a cluster")
-    return Kit.of(Path(folder), os.environ)
-
-
-@pytest.fixture(scope="module")
 def place(kubeconfig: Path, kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     programs, folder = installation.programs(), tmp_path_factory.mktemp
     monitoring = Deployed(kubeconfig, MONITORING, "")
@@ -111,8 +103,8 @@ def _of_the_place(watching: Prometheus) -> list[Mapping[str, Any]]:
         "/spec/advanced": {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
     }
     return [
-        overlay.patch("Deployment", "flights", "replace", requested, f"{CPU_REQUESTED_M}m"),
-        *(overlay.patch("ScaledObject", "flights", "add", path, value) for path, value in told.items()),
+        patch("Deployment", "flights", "replace", requested, f"{CPU_REQUESTED_M}m"),
+        *(patch("ScaledObject", "flights", "add", path, value) for path, value in told.items()),
     ]
 
 

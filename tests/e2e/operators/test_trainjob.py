@@ -6,7 +6,6 @@ One namespace, whose level of pod security is `restricted`, and one walk: each t
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,14 +37,6 @@ Object = dict[str, Any]
 
 ROW = {"distance": 700, "hour": 21, "carrier": "B6"}
 Figure = Callable[[str], None]
-
-
-@pytest.fixture(scope="module")
-def kit() -> Kit:
-    folder = os.environ.get("E2E_KIT")
-    if not folder:
-        pytest.skip("Kubeflow Trainer is installed into, and taken away from, a cluster of this machine's own alone")
-    return Kit.of(Path(folder), os.environ)
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ import yaml
 from knative.pods import JOB_SET_LABEL
 from tests.e2e import policy_agent, store
 from tests.e2e.images import reference
+from tests.e2e.kustomization import images, patch
 from tests.e2e.place import Deployed, until
 from tests.manifests.kustomized import FOLDER, build
 
 Object = dict[str, Any]
 
 NAMESPACE = time.strftime("headrace-trainjob-%H%M%S")  # new each time: a namespace takes minutes to go
-ROOMS = ("predictor", "functions", "trainers")
 QUICK = {"HEADRACE_CANARY_S": "10", "HEADRACE_CANARY_POLL_S": "1", "HEADRACE_LATENCY_FLOOR_MS": "60000"}
 SHORT_S = 15  # what of the trainer `neural_net` stays after its end, in place of a day
 END_S = 420.0  # a trainer waits for the promoter's answer, five minutes at most
@@ -76,8 +76,7 @@ def applied(kubeconfig: Path, gateway: str, folder: Path) -> Iterator[TrainJobs]
         try:
             (namespace,) = [o for o in objects if o["kind"] == "Namespace"]
             here.kubectl("apply", "--server-side", "-f", "-", given=json.dumps(namespace))
-            keys = [f"--from-literal={key}={value}" for key, value in s3.keys]
-            here.kubectl("create", "secret", "generic", "headrace-store", *keys)
+            here.bring_keys(s3.keys)
             here.kubectl("apply", "--server-side", "-f", "-", given=listed(objects))
             until("everything Ready", lambda: here.run("status").returncode == 0)
             yield here
@@ -107,17 +106,17 @@ def _overlay(folder: Path, s3: store.S3, networks: str) -> list[Object]:
     gateways = [{"ipBlock": {"cidr": network}} for network in networks.split(",") if network]
     kustomization = {
         "resources": [os.path.relpath(FOLDER / "overlays" / "trainjob", folder.resolve())],
-        "images": [_image(room) for room in ROOMS],
+        "images": images(),
         "patches": [
-            *(_patch("ConfigMap", "headrace", f"/data/{key}", value) for key, value in values.items()),
-            _patch("NetworkPolicy", "store", "/spec/egress/0/ports/-", {"port": 8333, "protocol": "TCP"}),
-            *(_patch("NetworkPolicy", "services", "/spec/ingress/0/from/-", each) for each in gateways),
-            *(_patch("NetworkPolicy", "canaries", "/spec/egress/0/to/-", each) for each in gateways),
+            *(patch("ConfigMap", "headrace", "add", f"/data/{key}", value) for key, value in values.items()),
+            patch("NetworkPolicy", "store", "add", "/spec/egress/0/ports/-", {"port": 8333, "protocol": "TCP"}),
+            *(patch("NetworkPolicy", "services", "add", "/spec/ingress/0/from/-", each) for each in gateways),
+            *(patch("NetworkPolicy", "canaries", "add", "/spec/egress/0/to/-", each) for each in gateways),
             # Small files, on a node that has other things to do.
-            _patch("TrainingRuntime", ".*", CPU, "100m"),
+            patch("TrainingRuntime", ".*", "add", CPU, "100m"),
             # Of one of the two, what else takes a day, and a minute.
-            _patch("TrainingRuntime", "neural-net", f"{RUNTIME}/ttlSecondsAfterFinished", SHORT_S),
-            _patch("TrainingRuntime", "neural-net", f"{JOB}/backoffLimit", 0),
+            patch("TrainingRuntime", "neural-net", "add", f"{RUNTIME}/ttlSecondsAfterFinished", SHORT_S),
+            patch("TrainingRuntime", "neural-net", "add", f"{JOB}/backoffLimit", 0),
         ],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
@@ -139,15 +138,6 @@ def _move(node: Any) -> None:
     elif isinstance(node, list):
         for each in node:
             _move(each)
-
-
-def _image(room: str) -> dict[str, str]:
-    name, _, tag = reference(room).rpartition(":")
-    return {"name": f"ghcr.io/headrace/{room}", "newName": name, "newTag": tag}
-
-
-def _patch(kind: str, name: str, path: str, value: Any) -> Object:
-    return {"target": {"kind": kind, "name": name}, "patch": json.dumps([{"op": "add", "path": path, "value": value}])}
 
 
 def listed(objects: Sequence[Object]) -> str:

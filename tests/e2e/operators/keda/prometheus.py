@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import yaml
 
@@ -40,10 +39,6 @@ class Prometheus:
         """As pods reach it."""
         return f"http://prometheus.{self.place.namespace}.svc.cluster.local:{PORT}"
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """The series of an instant query: `metric` and `value` of each."""
-        return list(self._get(f"query?{urlencode({'query': expression})}")["result"])
-
     def targets(self) -> list[dict[str, Any]]:
         """Whom it scrapes: `labels`, `health` and `lastError` of each."""
         return list(self._get("targets?state=active")["activeTargets"])
@@ -73,12 +68,6 @@ def running(place: Deployed, kit: Kit, program: Path) -> Iterator[Prometheus]:
         for kind in ("clusterrolebinding", "clusterrole"):
             place.try_kubectl("delete", kind, place.namespace, "--ignore-not-found")
         place.try_kubectl("delete", "namespace", place.namespace, "--wait=false")
-
-
-def answering(prometheus: Prometheus, expression: str) -> float | None:
-    """The one number of a query; None while there is none."""
-    found = prometheus.query(expression)
-    return float(found[0]["value"][1]) if found else None
 
 
 def scraping(prometheus: Prometheus, namespace: str) -> list[dict[str, Any]]:
