@@ -95,18 +95,30 @@ def _own(asked: argparse.Namespace) -> Iterator[dict[str, str]]:
     kit = Kit.of(asked.kit, os.environ)
     with step("Debian packages"):
         _install((*PACKAGES, *images.PACKAGES))
-    if kit.is_up and not asked.keep:
-        raise KitFailed(f"a cluster runs already in {kit.state}; stop it with {kit.folder}/down, or go on with --keep")
     with ExitStack() as stack:
+        stack.enter_context(kit.reserved())
+        kit.kill_tests()
+        if kit.is_left_over:
+            with step("what a run has left that was cut off, away"):
+                policy_agent.stop(kit)
+                kit.down()
+        if kit.is_up and not asked.keep:
+            raise KitFailed(
+                f"a cluster runs already in {kit.state}; stop it with {kit.folder}/down, or go on with --keep"
+            )
         if not asked.keep:
             stack.callback(kit.down)
+        kit.keep(asked.keep)
         built = _started(kit)
         with step("NetworkPolicies enforced"):
             stack.enter_context(policy_agent.running(kit))
-        told = {"KUBECONFIG": str(kit.kubeconfig), "E2E_KIT": str(kit.folder)}
-        told |= {"E2E_IMAGES": built, "E2E_STORE_IMAGE": images.STORE}
         # Any image with Python does for the containers of the conformance suite.
-        yield {**kit.environ(), **told, "CONFORMANCE_IMAGE": images.reference("functions", built)}
+        told = {
+            "E2E_IMAGES": built,
+            "E2E_STORE_IMAGE": images.STORE,
+            "CONFORMANCE_IMAGE": images.reference("functions", built),
+        }
+        yield {**kit.test_environ(), **told}
 
 
 def _started(kit: Kit) -> str:

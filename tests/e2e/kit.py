@@ -8,6 +8,7 @@ says. Nothing of it is copied here, so that any other cluster does as well: `mak
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import psutil
 # What its programs and its cluster need of Debian.
 PACKAGES = ("runc", "containernetworking-plugins", "iptables", "conntrack", "iproute2", "ipset", "openssl", "curl")
 LAST_BUILT = ("envoy", "knative/eventing/webhook")  # a build that was broken off lacks one of these
+TESTS_OF = "E2E_CLUSTER"  # by this their processes are known
 UP_S, BUILD_S, DOWN_S = 600.0, 3600.0, 120.0
 
 
@@ -66,7 +68,40 @@ class Kit:
 
     @property
     def is_up(self) -> bool:
-        return (self.state / "pids").exists()
+        """Whether one of its daemons lives."""
+        return any(_lives(pid, name) for name, pid in self._daemons().items())
+
+    @property
+    def is_left_over(self) -> bool:
+        """Whether its state is of a cluster that nobody will stop: the machine was cut off under it, or the run that
+        was to stop it was. Asked with the cluster `reserved`, as only then is no such run alive.
+        """
+        return (self.state / "pids").exists() and (self._ends_with_its_run.exists() or not self.is_up)
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """No other run's meanwhile. Raises KitFailed where another has it."""
+        self.state.parent.mkdir(parents=True, exist_ok=True)
+        with self.state.with_name(f"{self.state.name}.lock").open("a") as lock:  # beside it: `down` wipes what is in it
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise KitFailed(
+                    f"another run has the cluster in {self.state}; wait for its end, or set CLUSTER_STATE"
+                ) from None
+            yield
+
+    def keep(self, kept: bool) -> None:
+        """Say whether it is to outlive the run that has it `reserved`, also where that is killed."""
+        if kept:
+            self._ends_with_its_run.unlink(missing_ok=True)
+        else:
+            self.state.mkdir(parents=True, exist_ok=True)
+            self._ends_with_its_run.touch()
+
+    @property
+    def _ends_with_its_run(self) -> Path:
+        return self.state / "ends-with-its-run"
 
     def build(self) -> None:
         self._run("src/build", BUILD_S)
@@ -120,16 +155,41 @@ class Kit:
                     killed += 1
         return killed
 
+    def kill_tests(self) -> None:
+        """Kill what `test_environ` was given to: the tests of a run that was killed itself go on. Asked by the run that
+        has the cluster `reserved`, before it starts its own.
+        """
+        while tests := [p for p in psutil.process_iter() if _environ(p).get(TESTS_OF) == str(self.state)]:
+            for process in tests:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(tests, 1.0)
+
     def _pid(self, component: str) -> int:
-        for line in (self.state / "pids").read_text().splitlines():
-            pid, _, name = line.partition(" ")
-            if name == component:
-                return int(pid)
-        raise KitFailed(f"no {component} among the processes of the cluster in {self.state}")
+        if component not in (daemons := self._daemons()):
+            raise KitFailed(f"no {component} among the processes of the cluster in {self.state}")
+        return daemons[component]
+
+    def _daemons(self) -> dict[str, int]:
+        """The PID of each daemon that was started and not yet stopped, by its name."""
+        try:
+            lines = (self.state / "pids").read_text().splitlines()
+        except FileNotFoundError:
+            return {}
+        return {name: int(pid) for pid, _, name in (line.partition(" ") for line in lines)}
 
     def environ(self) -> dict[str, str]:
         told = {"CLUSTER_BIN": self.programs, "KNATIVE_MANIFESTS": self.manifests, "CLUSTER_STATE": self.state}
         return {**os.environ, **{key: str(value) for key, value in told.items()}}
+
+    def test_environ(self) -> dict[str, str]:
+        """For the tests of this cluster, beside their own."""
+        return {
+            **self.environ(),
+            "KUBECONFIG": str(self.kubeconfig),
+            "E2E_KIT": str(self.folder),
+            TESTS_OF: str(self.state),
+        }
 
     def _run(self, program: str, within_s: float, *words: str) -> None:
         command = [str(self.folder / program), *words]
@@ -139,6 +199,21 @@ class Kit:
         )  # fmt: skip
         if done.returncode:
             raise KitFailed(f"{program} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+
+
+def _lives(pid: int, name: str) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.name()[:15] == name[:15] and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _environ(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}  # it has ended, or is the kernel's
 
 
 def _cgroups(pid: int) -> str:

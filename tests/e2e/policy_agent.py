@@ -18,11 +18,17 @@ WITHIN_S = 900.0  # it is built at its first start
 @contextmanager
 def running(kit: Kit) -> Iterator[None]:
     """The agent beside the kit's kubelet; it and its rules are gone afterwards."""
+    stop(kit)
     _run(kit, "start")
     try:
         yield
     finally:
-        _run(kit, "stop")
+        stop(kit)
+
+
+def stop(kit: Kit) -> None:
+    """The agent and its rules away, also of a run that was killed; nothing where there are none."""
+    _run(kit, "stop")
 
 
 def gateway_networks(kubeconfig: Path) -> str:
