@@ -358,6 +358,8 @@ TYPES: dict[str, type[Data]] = {
         DriftDetected,
     )
 }
+LOOP = frozenset(TYPES) - {PredictionRequested.TYPE, PredictionMade.TYPE}
+"""What a model came of: data, trainings, verdicts, drifts. Few events, whose number does not grow with the traffic."""
 
 
 def parse(event: CloudEvent) -> Data:

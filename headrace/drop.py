@@ -63,8 +63,8 @@ def drop(
     )
     now = datetime.now(UTC)
     event = source.arrived_event(arrived, now)
-    while (known := next(iter(place.journal.read(id=event.get_id(), limit=1)), None)) is not None:
-        if not has_failed(place.journal.read(causationid=event.get_id())):
+    while (known := next(iter(place.journal.read(id=event.get_id(), loop=True, limit=1)), None)) is not None:
+        if not has_failed(place.journal.read(causationid=event.get_id(), loop=True)):
             break
         event = source.arrived_event(arrived, now, landing.once_more(event.get_id()))
     after = last_seq(place)
@@ -73,8 +73,8 @@ def drop(
 
 
 def last_seq(place: Place) -> int:
-    """The seq of the newest entry of the journal; 0 when it is empty."""
-    return max((e.seq for e in place.journal.read(tail=1)), default=0)
+    """The seq of the newest of the loop's entries in the journal; 0 when there is none."""
+    return max((e.seq for e in place.journal.read(tail=1, loop=True)), default=0)
 
 
 def is_end(entry: Entry) -> bool:
@@ -103,7 +103,7 @@ def consequences(
     """
     chain = {event_id}
     news = time.monotonic()
-    for entry in place.journal.follow(after=after):
+    for entry in place.journal.follow(after=after, loop=True):
         if entry is not None and entry.id not in chain and (entry.cause in chain or _learned_before(entry, sha256)):
             chain.add(entry.id)
             news = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,8 @@ from knative.streams import lines
 READ_S = 120.0  # from zero, a pod has to start first; while following, a line comes every few seconds
 TRIES = 20  # to follow on after a break, one after the other
 AGAIN_S = 3.0
+Wanted = str | int | bool | Sequence[str] | None
+
 REMEMBERED = 100_000  # entries of a journal that is followed, so that none is told twice
 
 
@@ -80,15 +82,16 @@ class Journal:
         self.url = url
         self._ask = ask
 
-    def read(self, **query: str | int | None) -> Iterator[Entry]:
+    def read(self, **query: Wanted) -> Iterator[Entry]:
         """The entries that are there, oldest first.
 
-        query: after (a seq), tail (the newest so many), type, id, subject, causationid, limit. Raises HeadraceError
-        when the journal does not answer.
+        query: after (a seq), tail (the newest so many), limit; type, id, subject, causationid, one or several of which
+        one will do; loop (the loop's own events alone or all but these: millions of predictions cost nothing then).
+        Raises HeadraceError when the journal does not answer.
         """
         return (line for line in self._lines(query) if isinstance(line, Entry))
 
-    def follow(self, **query: str | int | None) -> Iterator[Entry | None]:
+    def follow(self, **query: Wanted) -> Iterator[Entry | None]:
         """The entries that are there, then each as it comes, until the reader leaves; None every few seconds of
         silence.
 
@@ -96,7 +99,7 @@ class Journal:
         what was told already is not told twice. query and errors: as for `read`.
         """
         told: dict[tuple[str, int], None] = {}
-        wanted = {**query, "follow": "true"}
+        wanted: dict[str, Wanted] = {**query, "follow": True}
         resume: int | None = None
         failed = 0
         while True:
@@ -122,9 +125,9 @@ class Journal:
                 return
             wanted = {**wanted, "after": resume, "tail": None}
 
-    def _lines(self, query: Mapping[str, str | int | None]) -> Iterator[Entry | Resume | None]:
-        wanted = {k: v for k, v in query.items() if v is not None}
-        url = f"{self.url}?{urlencode(wanted)}" if wanted else self.url
+    def _lines(self, query: Mapping[str, Wanted]) -> Iterator[Entry | Resume | None]:
+        wanted = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items() if v is not None}
+        url = f"{self.url}?{urlencode(wanted, doseq=True)}" if wanted else self.url
         with closing(self._ask(url, read_s=READ_S)) as answer:
             try:
                 if answer.status >= 300:

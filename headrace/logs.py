@@ -56,5 +56,5 @@ def _kept(place: Place) -> str:
 
 def _last_training(place: Place, model: str) -> str | None:
     """The Job that the newest event about the model names."""
-    found = [e.data.get("job") for e in place.journal.read(subject=model) if e.data.get("job")]
+    found = [e.data.get("job") for e in place.journal.read(subject=model, loop=True) if e.data.get("job")]
     return str(found[-1]) if found else None

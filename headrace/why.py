@@ -1,19 +1,20 @@
 """Why was this so? From any id of the chain, the chain: file, event, Job, package, Revision, answer.
 
-Pure: the caller brings the events. Two links hold the chain together: `causationid`, event to event, and the model's
-version, which joins a prediction to the training that made it.
+Two links hold the chain together: `causationid`, event to event, and the model's version, which joins a prediction to
+the training that made it. `explain` is pure: the caller brings the events. `look_up` brings those that it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from eventing import contract
-from headrace.journal import Entry
+from headrace.journal import Entry, Journal
 
 DIGITS = 8  # of a digest, at least: fewer may be the beginning of several
+TOGETHER = 50  # ids that are asked for at once, some kilobytes of URL
 PREDICTIONS = (contract.PredictionRequested.TYPE, contract.PredictionMade.TYPE)
 
 
@@ -36,6 +37,42 @@ class Chain:
     links: tuple[Link, ...]
     missing: tuple[str, ...] = field(default=())
     """Causes that are named but are not in the journal any more."""
+
+
+def look_up(journal: Journal, asked: str) -> Chain | None:
+    """`explain`, of as little of a journal as it takes: the loop's own events, which are few, and of all others those
+    that are asked for, that led to one of the loop's, or that followed from an event that was asked for and is no
+    event of the loop. Raises HeadraceError when the journal does not answer.
+    """
+    entries = list(journal.read(loop=True))
+    if not any(_bears(e, asked) for e in entries):
+        entries += _others_asked_for(journal, asked)
+    looked_for: set[str] = set()
+    while (chain := explain(entries, asked)) is not None and not looked_for.issuperset(chain.missing):
+        # Each look may be one through millions of predictions: so for the causes of all others of the loop as well.
+        causes = {e.cause for e in entries if e.cause} - {e.id for e in entries} - looked_for
+        looked_for |= causes
+        entries += _others(journal, "id", causes)
+    return chain
+
+
+def _others_asked_for(journal: Journal, asked: str) -> list[Entry]:
+    found = list(journal.read(loop=False, id=asked))
+    if not found:
+        return list(journal.read(loop=False))  # it may be a version that predictions alone still name
+    new = {asked}
+    while new:
+        followed = list(_others(journal, "causationid", new))
+        new = {e.id for e in followed} - {e.id for e in found}
+        found += followed
+    return found
+
+
+def _others(journal: Journal, attribute: str, wanted: Iterable[str]) -> Iterator[Entry]:
+    """What is not of the loop and has one of these values."""
+    values = sorted(wanted)
+    for first in range(0, len(values), TOGETHER):
+        yield from journal.read(loop=False, **{attribute: values[first : first + TOGETHER]})
 
 
 def explain(entries: Sequence[Entry], asked: str) -> Chain | None:

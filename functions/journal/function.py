@@ -1,7 +1,8 @@
 """The function, `python -m functions.journal`, a Knative Service with a Trigger for every event.
 
     POST /           an event; 204 when it lies in the store, 503 while that is away
-    GET /journal     the events, one JSON line each, as the laptop's Broker tells them; `follow=true`: on and on
+    GET /journal     the events, one JSON line each, as the laptop's Broker tells them; `follow=true`: on and on;
+                     `loop=true`: without predictions and other people's events, however many of them there are
 
 `headrace events`, `why` and `drop --wait` read it.
 """
@@ -63,7 +64,7 @@ def create_app(writer: Writer, kept: Shelf, stop: threading.Event) -> flask.Flas
     @app.get("/journal")
     def tell() -> Response:
         try:
-            query = Query.parse(flask.request.args)
+            query = Query.parse(flask.request.args.items(multi=True))
             kept.hours()  # away is said by a status, which only goes before the first line
         except Rejected as e:
             return _refused(400, {"error": str(e), "faults": e.faults})

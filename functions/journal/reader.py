@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
+from eventing.errors import RetryLater
 from functions.journal import records, shelf
 from functions.journal.records import Query, Record
-from functions.journal.shelf import Name, Shelf
+from functions.journal.shelf import Merged, Object, Shelf
 
 POLL_S = 1.0  # of a follower: two listings each
 QUIET_S = 5.0  # without news a follower is told where it stands
@@ -19,6 +21,7 @@ FOLLOW_S = 240.0  # a request ends before the revision's timeoutSeconds, and the
 # Of the time that a record may need from its place to the store: a Broker's retries while a pod starts. A reader that
 # asks again begins so far before what it has seen.
 OVERLAP_US = 120 * 1_000_000
+LOOKS = 5  # at an hour whose objects are being merged while it is read
 REMEMBERED = 200_000  # events, so that none is told twice; 30 MB
 
 Look = Callable[[], datetime]
@@ -43,16 +46,8 @@ class Seen:
 
 def read(kept: Shelf, query: Query) -> Iterator[Record]:
     """The records that are there, oldest first within each hour. Raises RetryLater while the store is away."""
-    found: Iterator[Record]
-    if query.tail is not None:
-        found = iter(_tail(kept, query, query.tail))
-    else:
-        seen = Seen()
-        found = (r for hour in kept.hours() for r in kept.read(hour, query.after) if query.wants(r) and seen.add(r))
-    for number, record in enumerate(found):
-        if query.limit is not None and number >= query.limit:
-            return
-        yield record
+    found = iter(_tail(kept, query, query.tail)) if query.tail is not None else _wanted(kept, query)
+    return islice(found, query.limit)
 
 
 def follow(
@@ -63,34 +58,33 @@ def follow(
     Ends after FOLLOW_S, or when `stop` is set, with such an int.
     """
     ends, spoken = time.monotonic() + FOLLOW_S, time.monotonic()
-    seen, known = Seen(), set[tuple[str, Name]]()
+    seen, known = Seen(), set[Object]()
     if query.tail is not None:
         tail = _tail(kept, query, query.tail)
         query = replace(query, tail=None, after=tail[0].seq - 1 if tail else query.after)
     newest = query.after
     # Before anything is read: what is written meanwhile lies in these hours, and they are looked at again.
     since, unread = _recent(now()), set(kept.hours())
-    for hour in sorted(h for h in unread if h < since):
-        for record in kept.read(hour, query.after):
-            if query.wants(record) and seen.add(record):
-                newest = max(newest, record.seq)
-                yield record
+    for record in _wanted(kept, query, before=since):
+        if seen.add(record):
+            newest = max(newest, record.seq)
+            yield record
     while not stop.is_set() and time.monotonic() < ends:
         for hour in (h for h in kept.hours() if h >= since):
-            names = [n for n in kept.names(hour) if (hour, n) not in known]
-            found = kept.get(hour, names)
-            if found is None:
-                continue  # merged meanwhile: the next look finds the records in another object
-            known.update((hour, n) for n in names)
-            for record in records.merged(found):
-                # What was there is asked for by its place; what comes is news, however late it is.
-                wanted = query.wants(record) if hour in unread else query.agrees(record)
-                if seen.add(record) and wanted:
-                    newest, spoken = max(newest, record.seq), time.monotonic()
-                    yield record
+            objects = [(hour, name) for name in kept.names(hour, query.kinds) if (hour, name) not in known]
+            try:
+                for _, record in kept.read(objects, query.sieves):
+                    # What was there is asked for by its place; what comes is news, however late it is.
+                    wanted = query.wants(record) if hour in unread else query.agrees(record)
+                    if seen.add(record) and wanted:
+                        newest, spoken = max(newest, record.seq), time.monotonic()
+                        yield record
+            except Merged:
+                continue  # the next look finds the records in another object
+            known.update(objects)
             unread.discard(hour)
         since = max(since, _recent(now()))
-        known = {(hour, n) for hour, n in known if hour >= since}
+        known = {(hour, name) for hour, name in known if hour >= since}
         if time.monotonic() - spoken > QUIET_S:
             spoken = time.monotonic()
             yield _again(newest)
@@ -98,19 +92,52 @@ def follow(
     yield _again(newest)
 
 
+def _wanted(kept: Shelf, query: Query, before: str | None = None) -> Iterator[Record]:
+    """The records that are wanted, each once, oldest first within each hour. before: an hour that is not read."""
+    seen = Seen()
+    since, looks = "", 0
+    while True:
+        objects = [
+            (hour, name)
+            for hour, name in kept.objects(query.kinds)
+            if since <= hour and (before is None or hour < before) and name.last > query.after
+        ]
+        try:
+            for _, record in kept.read(objects, query.sieves):
+                if query.wants(record) and seen.add(record):
+                    yield record
+            return
+        except Merged as e:
+            looks = looks + 1 if e.hour == since else 1
+            since = e.hour
+            if looks == LOOKS:
+                raise RetryLater(f"the journal's hour {since} is being merged; ask again") from e
+
+
+def _tail(kept: Shelf, query: Query, number: int) -> list[Record]:
+    """The newest records that are wanted, in order: read from the last hour backwards, from its newest object on."""
+    for _ in range(LOOKS):
+        found: list[Record] = []
+        present = ""
+        newest_first = sorted(kept.objects(query.kinds), key=lambda o: (o[0], o[1].last), reverse=True)
+        try:
+            for hour, name in newest_first:
+                if name.last <= query.after:
+                    continue
+                if len(found) >= number and (hour != present or name.last < found[0].seq):
+                    return found
+                present = hour
+                more = (r for _, r in kept.read([(hour, name)], query.sieves) if query.wants(r))
+                found = records.merged([*found, *more])[-number:] if number else []
+            return found
+        except Merged as e:
+            last = e
+    raise RetryLater(f"the journal's hour {last.hour} is being merged; ask again") from last
+
+
 def _recent(now: datetime) -> str:
     """The first of the hours that may still be written to."""
     return shelf.hour_of(now - timedelta(hours=1))
-
-
-def _tail(kept: Shelf, query: Query, count: int) -> list[Record]:
-    """The newest `count` records that are wanted, in order: read from the last hour backwards."""
-    found: deque[Record] = deque()
-    for hour in reversed(kept.hours()):
-        if len(found) >= count:
-            break
-        found.extendleft(reversed([r for r in kept.read(hour, query.after) if query.wants(r)]))
-    return records.merged(found)[-count:] if count else []
 
 
 def _again(newest: int) -> int:

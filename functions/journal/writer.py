@@ -1,8 +1,8 @@
 """Events become objects: what comes together is written together, and acknowledged when it is written.
 
 A bucket is paid by the write, and one takes tens of milliseconds. So a single thread writes: the first event at once,
-then after each PAUSE_S one object with all that came meanwhile, and one in place of each MERGE of its own. Each
-delivery waits until its record lies in the store; a process that dies before that acknowledged nothing.
+then after each PAUSE_S one object of each kind with all that came meanwhile, and one in place of each MERGE of its own.
+Each delivery waits until its record lies in the store; a process that dies before that acknowledged nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from functions.journal import records, shelf
 from functions.journal.records import Record
 from functions.journal.shelf import Name, Shelf
 
-# Between two writes: 430,000 of them a day at most, whatever the traffic. No longer, for the Broker of in-memory
-# channels answers a sender only when each subscriber has taken the event.
+# Between two writes: 430,000 of them a day at most of each kind, whatever the traffic. No longer, for the Broker of
+# in-memory channels answers a sender only when each subscriber has taken the event.
 PAUSE_S = 0.2
 BATCH = 1000  # records in one object, some megabytes at most
 MERGE = 60  # of its own objects become one
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Own:
-    """What this process has written to the present hour and not merged yet."""
+    """What this process has written of one kind to the present hour and not merged yet."""
 
     hour: str = ""
     names: list[Name] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Writer:
         self._clock = clock
         self._waiting: queue.SimpleQueue[tuple[Record, Future[None]]] = queue.SimpleQueue()
         self._written: OrderedDict[bytes, None] = OrderedDict()
-        self._own = Own()
+        self._own = {kind: Own() for kind in records.KINDS}
         self._tidied = ""
         threading.Thread(target=self._run, name="journal-write", daemon=True).start()
 
@@ -84,26 +84,30 @@ class Writer:
 
     def _write(self, batch: list[Record]) -> None:
         new = [record for record in records.merged(batch) if record.key not in self._written]
-        if not new:
-            return
         hour = shelf.hour_of(self._clock())
+        for kind in records.KINDS:
+            if of_kind := [record for record in new if record.kind == kind]:
+                self._put(kind, hour, of_kind)
+
+    def _put(self, kind: str, hour: str, new: list[Record]) -> None:
         name = self._shelf.put(hour, new)
         for record in new:
             self._written[record.key] = None
         while len(self._written) > REMEMBERED:
             self._written.popitem(last=False)
-        if self._own.hour != hour:
-            self._own = Own(hour)  # what is left of the hour before, `_tidy` merges with that of the others
-        self._own.names.append(name)
-        self._own.content += new
+        if self._own[kind].hour != hour:
+            self._own[kind] = Own(hour)  # what is left of the hour before, `_tidy` merges with that of the others
+        self._own[kind].names.append(name)
+        self._own[kind].content += new
 
     def _tidy(self) -> None:
         """Merge what is small, and forget what is old; whatever fails is done the next time."""
-        own, now = self._own, self._clock()
+        now = self._clock()
         try:
-            if len(own.names) >= MERGE or sum(name.bytes for name in own.names) >= MERGE_BYTES:
-                self._own = Own()
-                self._shelf.replace(own.hour, own.names, records.merged(own.content))
+            for kind, own in self._own.items():
+                if len(own.names) >= MERGE or sum(name.bytes for name in own.names) >= MERGE_BYTES:
+                    self._own[kind] = Own()
+                    self._shelf.replace(own.hour, own.names, records.merged(own.content))
             present = shelf.hour_of(now - SETTLED)
             if self._tidied != present:
                 since = shelf.hour_of(now - LOOK_BACK)

@@ -77,7 +77,7 @@ def why(
 
     Example: headrace why 3fa9c1d2
     """
-    chain = of_why.explain(list(options.place(context).journal.read()), id)
+    chain = of_why.look_up(options.place(context).journal, id)
     if chain is None:
         raise HeadraceError(
             f"no event of the journal is or names {id!r}; `headrace events` lists them. Of a digest, give the first "

@@ -40,6 +40,7 @@ class Told:
     said: list[dict[str, Any]] = field(default_factory=list)
 
     def read(self, **query: Any) -> Iterator[Entry]:
+        assert query.pop("loop") is True  # among millions of predictions
         wanted = {key: value for key, value in query.items() if key not in ("limit", "tail")}
         events = [binding.to_json(event) for event in self.its.events] + self.said
         for seq, event in enumerate(events, 1):

@@ -1,5 +1,8 @@
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+import pytest
 
 from eventing import contract
 from headrace import why
@@ -75,6 +78,70 @@ def test_a_cause_that_the_journal_no_longer_holds_is_named() -> None:
     chain = why.explain(JOURNAL[2:], "t1")
     assert chain is not None
     assert chain.missing == ("d1",)
+
+
+class Kept:
+    """A journal of these entries, which remembers what it was asked."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries = tuple(entries)
+        self.asked: list[dict[str, Any]] = []
+
+    def read(self, loop: bool, id: str | Sequence[str] = (), causationid: Sequence[str] = ()) -> Iterator[Entry]:
+        self.asked.append({"loop": loop, "id": id, "causationid": causationid})
+        found = (e for e in self._entries if (e.type in contract.LOOP) is loop)
+        found = (e for e in found if not id or e.id in ([id] if isinstance(id, str) else id))
+        return (e for e in found if not causationid or e.cause in causationid)
+
+
+DRIFTED = [
+    *JOURNAL,
+    entry(9, "x1", contract.DriftDetected, "a2", version="v1", feature="temp", statistic="psi", value=1.0),
+    entry(10, "t2", contract.ModelTrained, "x1", version="v2", job="job-2", seconds=2),
+    entry(11, "q3", contract.PredictionRequested),
+    entry(12, "a3", contract.PredictionMade, "q3", version="v2", latency_ms=1.0),
+    entry(13, "x2", contract.DriftDetected, "a3", version="v2", feature="temp", statistic="psi", value=1.0),
+    entry(14, "q4", contract.PredictionRequested),
+    entry(15, "a4", contract.PredictionMade, "q4", version="v0", latency_ms=1.0),
+]
+
+
+@pytest.mark.parametrize("asked", [*(e.id for e in DRIFTED), DIGEST[:10], "job-2", "v0", "v1", "v2", "nobody"])
+def test_a_journal_is_asked_for_as_little_as_tells_the_same(asked: str) -> None:
+    kept = Kept(DRIFTED)
+    assert why.look_up(kept, asked) == why.explain(DRIFTED, asked)  # type: ignore[arg-type]
+    everything = {"loop": False, "id": (), "causationid": ()}
+    assert (everything in kept.asked) is (asked in ("v0", "nobody"))
+
+
+def test_a_prediction_that_followed_from_the_loop_is_told_where_it_is_asked_for() -> None:
+    asked_at_once = entry(9, "q5", contract.PredictionRequested, "m1")
+    kept = Kept([*JOURNAL, asked_at_once])
+    chain = why.look_up(kept, "d1")  # type: ignore[arg-type]
+    assert chain == why.explain(JOURNAL, "d1")
+    chain = why.look_up(kept, "q5")  # type: ignore[arg-type]
+    assert chain is not None
+    assert [link.entry.id for link in chain.links] == ["d1", "t1", "m1", "q5"]
+
+
+def test_for_the_causes_of_many_drifts_a_journal_is_asked_twice() -> None:
+    many = [e for n in range(40) for e in generation(n)]
+    kept = Kept(many)
+    chain = why.look_up(kept, "v39")  # type: ignore[arg-type]
+    assert chain == why.explain(many, "v39")
+    assert chain is not None
+    assert len(chain.links) == len(many)
+    assert len(kept.asked) == 3
+
+
+def generation(n: int) -> list[Entry]:
+    """A training, a prediction by what came of it, and the drift that this one told of: the next one's cause."""
+    return [
+        entry(0, f"t{n}", contract.ModelTrained, f"x{n - 1}" if n else None, version=f"v{n}", job=f"j{n}", seconds=1),
+        entry(0, f"q{n}", contract.PredictionRequested),
+        entry(0, f"a{n}", contract.PredictionMade, f"q{n}", version=f"v{n}", latency_ms=1.0),
+        entry(0, f"x{n}", contract.DriftDetected, f"a{n}", version=f"v{n}", feature="f", statistic="psi", value=1.0),
+    ]
 
 
 def test_a_name_nobody_bears_has_no_chain() -> None:

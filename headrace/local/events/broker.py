@@ -7,7 +7,7 @@ later gets nothing of the past.
 Source: knative/eventing pkg/broker/ingress/ingress_handler.go, pkg/broker/ttl.go; wire-formats of the data plane.
 
     POST, OPTIONS  /broker/NAMESPACE/NAME     also /NAMESPACE/NAME, the path of a cluster's broker-ingress
-    GET            /journal/NAMESPACE/NAME    ?after=SEQ&type=&id=&subject=&causationid=&limit=&follow=true
+    GET            /journal/NAMESPACE/NAME    ?after=SEQ&type=&id=&subject=&causationid=&loop=&limit=&follow=true
 """
 
 from __future__ import annotations
@@ -152,18 +152,25 @@ class Broker:
         _, namespace, name = parts
         if self._objects.get("Broker", namespace, name) is None:
             raise Refused(404, f'there is no Broker "{name}" in namespace "{namespace}"')
-        wanted = dict(request.query)
+        wanted = request.query
         faults = [f"{key} is not known" for key in wanted if key not in _QUERY]
-        numbers = {key: wanted.pop(key) for key in ("after", "limit", "tail") if key in wanted}
+        numbers = {key: wanted[key] for key in ("after", "limit", "tail") if key in wanted}
         faults += [f"{key} is {text!r}; expected a whole number" for key, text in numbers.items() if not _is_int(text)]
-        follow = wanted.pop("follow", "false")
-        if follow not in ("true", "false"):
-            faults.append(f"follow is {follow!r}; expected true or false")
+        flags = {key: wanted[key] for key in ("loop", "follow") if key in wanted}
+        faults += [f"{key} is {text!r}; expected true or false" for key, text in flags.items() if text not in _FLAGS]
         if faults:
             raise Refused(400, f"the query is wrong; it may have {', '.join(_QUERY)}", tuple(faults))
-        after, limit = int(numbers.get("after", 0)), int(numbers.get("limit", 2**62))
-        tail = int(numbers["tail"]) if "tail" in numbers else None
-        return Query(namespace, name, after=after, limit=limit, tail=tail, **wanted), follow == "true"
+        texts = {key: tuple(wanted.getall(key)) for key in _TEXTS if key in wanted}
+        query = Query(
+            namespace,
+            name,
+            after=int(numbers.get("after", 0)),
+            limit=int(numbers.get("limit", 2**62)),
+            tail=int(numbers["tail"]) if "tail" in numbers else None,
+            loop=_FLAGS[flags["loop"]] if "loop" in flags else None,
+            **texts,
+        )
+        return query, flags.get("follow") == "true"
 
     async def _write_journal(
         self, response: web.StreamResponse, query: Query, follow: bool, news: asyncio.Event
@@ -171,13 +178,14 @@ class Broker:
         left = query.limit
         while left > 0 and not self._stopping:
             news.clear()
-            page = await self.journal.entries(query.page(min(left, PAGE)))
+            page, newest = await self.journal.page(query.page(min(left, PAGE)))
             if page:
                 await response.write(b"".join(orjson.dumps(entry) + b"\n" for entry in page))
                 query, left = query.from_after(page[-1]["seq"]), left - len(page)
             elif not follow:
                 return
             else:
+                query = query.from_after(max(query.after, newest))  # what was not wanted is not looked at again
                 try:
                     async with asyncio.timeout(FOLLOW_IDLE_S):
                         await news.wait()
@@ -249,7 +257,9 @@ class Broker:
         task.add_done_callback(self._tasks.discard)
 
 
-_QUERY = ("after", "tail", "limit", "follow", "id", "type", "subject", "causationid")
+_TEXTS = ("id", "type", "subject", "causationid")  # each may be there several times: one of these
+_FLAGS = {"true": True, "false": False}
+_QUERY = ("after", "tail", "limit", "loop", "follow", *_TEXTS)
 
 
 def _is_int(text: str) -> bool:

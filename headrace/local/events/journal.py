@@ -130,6 +130,15 @@ class Journal:
         """Events and what became of their deliveries, as `GET /journal` writes them."""
         return await self._read(lambda db: tables.entries(db, query))
 
+    async def page(self, query: Query) -> tuple[list[dict[str, Any]], int]:
+        """The same, and the place up to which it was looked for."""
+
+        def work(db: sqlite3.Connection) -> tuple[list[dict[str, Any]], int]:
+            looked = tables.newest(db)  # before: what comes between is wanted the next time
+            return tables.entries(db, query), looked
+
+        return await self._read(work)
+
     async def from_tail(self, query: Query) -> Query:
         """The same query with `after` in place of `tail`, as the journal stands now: for who follows on from there."""
         return await self._read(lambda db: tables.from_tail(db, query))

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
     PRIMARY KEY (event, trigger_uid)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS deliveries_pending ON deliveries(trigger_uid) WHERE state = 'pending';
 """
-# What a model came of: few events, which a day of predictions must not push out.
-_LASTING = "type IN ({})".format(
-    ", ".join(f"'{kind}'" for kind in contract.TYPES if not kind.startswith("dev.headrace.prediction."))
-)
+_LOOP = "type IN ({})".format(", ".join(f"'{type}'" for type in sorted(contract.LOOP)))
 _FILTERS = ("id", "type", "subject", "causationid")
 
 
@@ -121,10 +119,13 @@ class Query:
     broker: str
     after: int = 0
     limit: int = 500
-    id: str | None = None
-    type: str | None = None
-    subject: str | None = None
-    causationid: str | None = None
+    id: tuple[str, ...] | None = None
+    """One of these; so the next three."""
+    type: tuple[str, ...] | None = None
+    subject: tuple[str, ...] | None = None
+    causationid: tuple[str, ...] | None = None
+    loop: bool | None = None
+    """The loop's own events alone, or all but these."""
     tail: int | None = None
     """Of these the newest so many, and then what follows them."""
 
@@ -225,6 +226,12 @@ def entries(db: sqlite3.Connection, query: Query) -> list[dict[str, Any]]:
     ]
 
 
+def newest(db: sqlite3.Connection) -> int:
+    """The last event's place; 0 where there is none."""
+    (seq,) = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+    return int(seq)
+
+
 def from_tail(db: sqlite3.Connection, query: Query) -> Query:
     """The same query with `after` in place of `tail`, as the journal stands now."""
     if query.tail is None:
@@ -236,9 +243,11 @@ def from_tail(db: sqlite3.Connection, query: Query) -> Query:
 
 def _where(query: Query) -> tuple[str, tuple[str | int, ...]]:
     """The end of a SELECT for what the query wants, and its values."""
-    wanted: Mapping[str, str] = {n: getattr(query, n) for n in _FILTERS if getattr(query, n) is not None}
-    clauses = "".join(f" AND {name}=?" for name in wanted)
-    values: tuple[str | int, ...] = (query.after, query.namespace, query.broker, *wanted.values())
+    wanted: Mapping[str, tuple[str, ...]] = {n: t for n in _FILTERS if (t := getattr(query, n)) is not None}
+    clauses = "".join(f" AND {name} IN ({', '.join('?' * len(texts))})" for name, texts in wanted.items())
+    if query.loop is not None:
+        clauses += f" AND {'' if query.loop else 'NOT '}{_LOOP}"
+    values: tuple[str | int, ...] = (query.after, query.namespace, query.broker, *chain(*wanted.values()))
     return f" FROM events WHERE seq > ? AND namespace=? AND broker=?{clauses}", values
 
 
@@ -270,13 +279,13 @@ def used_bytes(db: sqlite3.Connection) -> int:
 def prune(db: sqlite3.Connection, limits: Limits, now: float) -> int:
     """Forget up to PRUNE_BATCH delivered events that are over a limit; how many. now: seconds since the epoch.
 
-    Where the file is too big, what tells of a model goes last.
+    What a model came of are few events, which a day of predictions must not push out; also where the file is too big,
+    they go last.
     """
     too_big = used_bytes(db) > limits.bytes
-    (newest,) = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
-    beyond = f"SELECT seq FROM events WHERE {_LASTING} ORDER BY seq DESC LIMIT 1 OFFSET ?"
-    (lasting_over,) = db.execute(beyond, (limits.events,)).fetchone() or (0,)
-    for among, over in ((f"NOT {_LASTING}", newest - limits.events), (_LASTING, lasting_over)):
+    beyond = f"SELECT seq FROM events WHERE {_LOOP} ORDER BY seq DESC LIMIT 1 OFFSET ?"
+    (loops_over,) = db.execute(beyond, (limits.events,)).fetchone() or (0,)
+    for among, over in ((f"NOT {_LOOP}", newest(db) - limits.events), (_LOOP, loops_over)):
         # Only the oldest are looked at, so that the look costs the same however long the journal is.
         oldest = db.execute(
             f"SELECT seq, received FROM events WHERE {among} AND NOT EXISTS"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from eventing import files
+from eventing.contract import ModelTrained
 from functions.journal.shelf import Shelf
 from headrace import reach
 from headrace.journal import Entry, Journal
@@ -102,6 +103,10 @@ def test_events_are_told_by_attribute_and_from_a_place_on(tmp_path: Path) -> Non
             assert post(url, str(n), subject="flights" if n else "other", knativearrivaltime=arrived) == 204
         assert ids(url, subject="flights") == ["1", "2"]
         assert ids(url, id="0") == ["0"]
+        assert ids(url, id=["0", "2", "no"]) == ["0", "2"]
+        assert post(url, "t1", type=ModelTrained.TYPE, knativearrivaltime="2026-11-25T12:00:00Z") == 204
+        assert ids(url, loop=True) == ids(url, loop=True, tail=1) == ["t1"]
+        assert ids(url, loop=False) == ["0", "1", "2"]
         (newest,) = journal(url).read(tail=1)
         assert (newest.id, newest.received.isoformat()) == ("2", "2026-11-25T12:00:03+00:00")
         assert ids(url, after=newest.seq - 1_000_000) == ["2"]

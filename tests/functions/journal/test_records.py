@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 from cloudevents.core.v1.event import CloudEvent
+from hypothesis import given
+from hypothesis import strategies as st
 
-from eventing import binding
+from eventing import binding, contract
 from eventing.errors import Rejected
 from functions.journal import records
 from functions.journal.records import Query, Record
 
+PROMOTED = contract.ModelPromoted.TYPE
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 
@@ -73,12 +76,46 @@ def test_the_same_id_of_another_source_is_another_event() -> None:
 
 
 def test_a_query_filters_by_place_and_by_attributes() -> None:
-    query = Query.parse({"after": "4", "type": "t", "subject": "flights"})
+    query = Query.parse([("after", "4"), ("type", "t"), ("subject", "flights")])
     wanted = [of(4, "a", subject="flights"), of(5, "b", subject="flights"), of(6, "c"), of(7, "d", type="u")]
     assert [r.event["id"] for r in wanted if query.wants(r)] == ["b"]
 
 
+def test_of_several_values_of_one_attribute_one_will_do() -> None:
+    query = Query.parse([("id", "a"), ("id", "b"), ("subject", "flights")])
+    asked = [of(1, "a", subject="flights"), of(2, "b", subject="flights"), of(3, "c", subject="flights"), of(4, "a")]
+    assert [r.seq for r in asked if query.wants(r)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kinds"),
+    [
+        ([], ["loop", "traffic"]),
+        ([("loop", "true")], ["loop"]),
+        ([("loop", "false")], ["traffic"]),
+        ([("type", PROMOTED)], ["loop"]),
+        ([("type", "com.example.t")], ["traffic"]),
+        ([("type", PROMOTED), ("type", "com.example.t")], ["loop", "traffic"]),
+        ([("type", PROMOTED), ("loop", "false")], []),
+    ],
+)
+def test_a_query_tells_which_objects_may_hold_what_it_wants(asked: list[tuple[str, str]], kinds: list[str]) -> None:
+    query = Query.parse(asked)
+    assert list(query.kinds) == kinds
+    for type in (PROMOTED, "com.example.t", contract.PredictionMade.TYPE):
+        if query.wants(record := of(1, "a", type=type)):
+            assert record.kind in query.kinds
+
+
+@given(text=st.text(min_size=1), key=st.sampled_from(["id", "subject", "causationid", "type"]))
+def test_what_is_wanted_passes_the_sieves_whatever_it_is_called(text: str, key: str) -> None:
+    query = Query.parse([(key, text)])
+    (read,) = records.parse(of(1, **{"id": "a", key: text}).line(), query.sieves)
+    assert query.wants(read)
+    assert not list(records.parse(of(1, id="a").line(), Query.parse([("id", text + "..")]).sieves))
+
+
 def test_every_fault_of_a_query_is_named() -> None:
     with pytest.raises(Rejected) as refused:
-        Query.parse({"after": "-1", "tail": "x", "follow": "yes", "bogus": "1"})
-    assert len(refused.value.faults) == 4
+        Query.parse([("after", "-1"), ("tail", "x"), ("follow", "yes"), ("bogus", "1"), ("loop", "")])
+    assert len(refused.value.faults) == 5

@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from eventing import contract
 from headrace.local.events.journal import Limits
 from tests.headrace.local.events import eventing_bench
 from tests.headrace.local.events.eventing_bench import Bench, bench, binary_headers, reply, send, subscriber, until
@@ -425,6 +426,28 @@ def test_the_journal_is_followed_as_events_come(tmp_path: Path) -> None:
     on_bench(tmp_path, work)
 
 
+def test_the_loops_own_are_told_and_followed_among_others(tmp_path: Path) -> None:
+    async def work(made: Bench) -> None:
+        drift = contract.DriftDetected.TYPE
+        for id, type in (("1", "another"), ("2", drift), ("3", contract.PredictionMade.TYPE)):
+            await made.post(id, type=type)
+        assert [e["event"]["id"] for e in await made.journal(loop="true")] == ["2"]
+        assert [e["event"]["id"] for e in await made.journal(loop="false")] == ["1", "3"]
+        url = f"{made.url}/journal/headrace/default"
+        _, _, text = await send(f"{url}?id=3&id=1&id=nobody", {}, method="GET")
+        assert [json.loads(line)["event"]["id"] for line in text.splitlines()] == ["1", "3"]
+        async with aiohttp.ClientSession() as session, session.get(f"{url}?follow=true&loop=true&limit=3") as answer:
+            assert json.loads(await answer.content.readline())["event"]["id"] == "2"
+            await made.post("4", type="another")
+            await made.post("5", type=drift)
+            assert json.loads(await answer.content.readline())["event"]["id"] == "5"
+            await made.post("6", type="another")
+            await made.post("7", type=drift)
+            assert json.loads(await answer.content.readline())["event"]["id"] == "7"
+
+    on_bench(tmp_path, work)
+
+
 def test_a_follower_may_begin_at_the_end(tmp_path: Path) -> None:
     async def work(made: Bench) -> None:
         await made.post("1")
@@ -452,7 +475,7 @@ def test_stopping_ends_those_who_follow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "says"), [("after=x", "whole number"), ("colour=red", "colour"), ("follow=1", "true")]
+    ("query", "says"), [("after=x", "whole number"), ("colour=red", "colour"), ("follow=1", "true"), ("loop=1", "true")]
 )
 def test_a_wrong_journal_query_is_told_what_is_allowed(tmp_path: Path, query: str, says: str) -> None:
     async def work(made: Bench) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from eventing import contract
 from eventing.contract import DatasetArrived, DriftDetected, ModelPromoted, ModelTrained, PredictionMade
 from eventing.errors import Misconfigured
 from headrace.local.events.journal import Attempt, Journal, JournalFull, Limits, Pending, Query, Taken
@@ -44,7 +45,8 @@ def delivered(attempts: int = 1) -> Attempt:
 
 
 async def ids(journal: Journal, **query: Any) -> list[str]:
-    return [entry["event"]["id"] for entry in await journal.entries(Query("ns", "default", **query))]
+    asked = {key: (value,) if isinstance(value, str) else value for key, value in query.items()}
+    return [entry["event"]["id"] for entry in await journal.entries(Query("ns", "default", **asked))]
 
 
 def test_what_is_accepted_is_there_after_the_file_is_opened_again(tmp_path: Path) -> None:
@@ -110,10 +112,17 @@ def test_events_are_found_by_what_they_say(tmp_path: Path) -> None:
             assert await ids(journal, causationid="1", type="other") == ["3"]
             assert await ids(journal, subject="flights") == ["1"]
             assert await ids(journal, id="2") == ["2"]
+            assert await ids(journal, id=("3", "1", "no")) == ["1", "3"]
+            assert await ids(journal, loop=True) == []
+            await journal.accept(taken("4", type=contract.DriftDetected.TYPE))
+            await journal.accept(taken("5", type=contract.PredictionMade.TYPE))
+            assert await ids(journal, loop=True) == await ids(journal, loop=True, tail=1) == ["4"]
+            assert await ids(journal, loop=False) == ["1", "2", "3", "5"]
+            assert await ids(journal, loop=False, id=("4", "5")) == ["5"]
             assert await journal.entries(Query("ns", "another")) == []
-            assert await ids(journal, tail=2) == ["2", "3"]
+            assert await ids(journal, tail=2) == ["4", "5"]
             assert await ids(journal, tail=1, causationid="1", type="t") == ["2"]
-            assert await ids(journal, tail=9) == ["1", "2", "3"]
+            assert await ids(journal, tail=9) == ["1", "2", "3", "4", "5"]
             assert await ids(journal, tail=0) == []
 
     run(work())
