@@ -96,6 +96,7 @@ def _wanted(kept: Shelf, query: Query, before: str | None = None) -> Iterator[Re
     """The records that are wanted, each once, oldest first within each hour. before: an hour that is not read."""
     seen = Seen()
     since, looks = "", 0
+    told = ("", 0, b"")  # up to here, also where an hour of more than is remembered is read again
     while True:
         objects = [
             (hour, name)
@@ -103,7 +104,10 @@ def _wanted(kept: Shelf, query: Query, before: str | None = None) -> Iterator[Re
             if since <= hour and (before is None or hour < before) and name.last > query.after
         ]
         try:
-            for _, record in kept.read(objects, query.sieves):
+            for hour, record in kept.read(objects, query.sieves):
+                if (place := (hour, record.seq, record.key)) <= told:
+                    continue
+                told = place
                 if query.wants(record) and seen.add(record):
                     yield record
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from eventing.errors import RetryLater
 from eventing.files import Files
 from functions.journal import reader, records, shelf
 from functions.journal.records import Query, Record
-from functions.journal.shelf import Name, Object, Shelf
+from functions.journal.shelf import Merged, Name, Object, Shelf
 
 HOUR = "2026-11-25T12"
 
@@ -119,6 +119,28 @@ def test_what_is_merged_while_it_is_read_is_read_from_what_it_became(place: File
     assert ids(Merging(place)) == [1, 2, 3, 4]
     Shelf(place).put(HOUR, [of(5)])
     assert ids(Merging(place), tail=2) == [4, 5]
+
+
+def test_an_hour_that_is_merged_in_the_middle_goes_on_where_it_was(
+    place: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Shelf):
+        """What it reads goes after three records, the first time."""
+
+        left = 3
+
+        def read(self, *asked: Any) -> Iterator[tuple[str, Record]]:
+            for each in super().read(*asked):
+                self.left -= 1
+                if self.left == -1:
+                    raise Merged(HOUR)
+                yield each
+
+    monkeypatch.setattr(reader, "REMEMBERED", 1)
+    kept = Interrupted(place)
+    for seq in range(1, 6):
+        kept.put(HOUR, [of(seq)])
+    assert ids(kept) == [1, 2, 3, 4, 5]
 
 
 def test_an_hour_that_is_merged_again_and_again_is_said_to_be(place: Files) -> None:
