@@ -17,11 +17,10 @@ import pytest
 from tests.e2e import plain as overlay
 from tests.e2e import probes, store
 from tests.e2e.images import reference
-from tests.e2e.kit import Kit
 from tests.e2e.kustomization import patch
-from tests.e2e.operators.keda import installation, load, prometheus
-from tests.e2e.operators.keda.prometheus import Prometheus
-from tests.e2e.place import Deployed, until
+from tests.e2e.operators import load, prometheus
+from tests.e2e.operators.prometheus import Prometheus
+from tests.e2e.place import until
 from tests.e2e.plain import Plain
 from tests.manifests.kustomized import objects
 from tests.running import flights_csv
@@ -30,7 +29,6 @@ from tests.running import flights_csv
 pytestmark = [pytest.mark.operator, pytest.mark.timeout(10_000)]
 
 NAMESPACE = time.strftime("headrace-e2e-keda-%H%M%S")
-MONITORING = time.strftime("headrace-e2e-prometheus-%H%M%S")
 # Five minutes as Kubernetes has it. With 7 in progress per pod so many clients want four pods or more.
 STABILIZATION_S = 15
 CPU_REQUESTED_M, CPU_TARGET_M = 40, 700
@@ -70,16 +68,12 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(kubeconfig: Path, kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    programs, folder = installation.programs(), tmp_path_factory.mktemp
-    monitoring = Deployed(kubeconfig, MONITORING, "")
-    with (
-        store.running(kubeconfig) as s3,
-        prometheus.running(monitoring, kit, programs / "prometheus") as watching,
-        installation.running(kubeconfig, kit, programs, folder("keda")),
-    ):
+def place(
+    kubeconfig: Path, watching: Prometheus, keda: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    with store.running(kubeconfig) as s3:
         here = Plain(kubeconfig, NAMESPACE, "", s3.outside)
-        with overlay.applied(here, "keda", s3, folder("overlay"), _of_the_place(watching)):
+        with overlay.applied(here, "keda", s3, tmp_path_factory.mktemp("overlay"), _of_the_place(watching)):
             try:
                 yield Place(here, watching)
             finally:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +11,21 @@ from typing import Any
 
 import yaml
 
+from tests import documents
 from tests.e2e.kit import Kit
 from tests.e2e.place import Deployed, until
 
-DOCS = Path(__file__).resolve().parents[4] / "docs/ops.md"
+DOCS = documents.HOUSE / "docs/ops.md"
 IMAGE = "dev.local/prometheus:e2e"
 PORT = 9090
 SCRAPED_EVERY = "2s"
 
 
-def documented() -> Mapping[str, Any]:
-    """The part of a prometheus.yml that docs/ops.md shows."""
-    blocks = re.findall(r"^```\n(scrape_configs:\n.*?)^```$", DOCS.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(blocks) == 1, f"docs/ops.md shows {len(blocks)} blocks of scrape_configs"
-    return dict(yaml.safe_load(blocks[0]))
+def documented(begins: str) -> Any:
+    """The YAML that docs/ops.md shows in the block that begins so."""
+    found = [block.body for block in documents.blocks(DOCS) if block.body.startswith(begins)]
+    assert len(found) == 1, f"docs/ops.md shows {len(found)} blocks that begin with {begins}"
+    return yaml.safe_load(found[0])
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def scraping(prometheus: Prometheus, namespace: str) -> list[dict[str, Any]]:
 def _objects(namespace: str) -> Iterator[dict[str, Any]]:
     meta = {"name": "prometheus"}
     cluster_wide = {"name": namespace}
-    config = {"global": {"scrape_interval": SCRAPED_EVERY}, **documented()}
+    config = {"global": {"scrape_interval": SCRAPED_EVERY}, **documented("scrape_configs:")}
     yield {
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"prometheus.yml": yaml.safe_dump(config)},
     }  # fmt: skip
