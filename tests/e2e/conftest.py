@@ -17,6 +17,7 @@ from tests.e2e.images import reference
 from tests.e2e.kit import Kit
 from tests.e2e.kustomization import ROOMS
 from tests.e2e.place import Deployed
+from tests.e2e.store import S3
 
 NAMESPACE = time.strftime("headrace-e2e-%H%M%S")  # new each time: a namespace takes minutes to go
 # A canary that a person would watch takes minutes; what decides it is the same.
@@ -57,25 +58,31 @@ def gateway(kubeconfig: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def deployed(kubeconfig: Path, gateway: str) -> Iterator[Deployed]:
+def s3(kubeconfig: Path) -> Iterator[S3]:
+    """The store, which all that is deployed here shares."""
+    with store.running(kubeconfig) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def deployed(kubeconfig: Path, gateway: str, s3: S3) -> Iterator[Deployed]:
     """A namespace in which everything is Ready."""
-    with store.running(kubeconfig) as s3:
-        words = ["--store", f"s3://{s3.bucket}"]
-        words += [f"--image={room}={reference(room)}" for room in ROOMS]
-        words += [f"--set={key}={value}" for key, value in {**QUICK, **SMALL, "AWS_ENDPOINT_URL": s3.inside}.items()]
-        words += [f"--set=HEADRACE_GATEWAY_NETWORKS={policy_agent.gateway_networks(kubeconfig)}"]
-        environ = {**s3.outside, "HEADRACE_GATEWAY": f"http://{gateway}"}
-        here = Deployed(kubeconfig, NAMESPACE, gateway, environ, words)
-        # What ops bring: the namespace, and the store's keys as a Secret that the manifests know by name.
-        here.kubectl("create", "namespace", NAMESPACE)
-        try:
-            here.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-            here.bring_keys(s3.keys)
-            here.headrace("deploy", *words)
-            yield here
-        finally:
-            # Its pods end within their grace; nobody waits for it.
-            here.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    words = ["--store", f"s3://{s3.bucket}"]
+    words += [f"--image={room}={reference(room)}" for room in ROOMS]
+    words += [f"--set={key}={value}" for key, value in {**QUICK, **SMALL, "AWS_ENDPOINT_URL": s3.inside}.items()]
+    words += [f"--set=HEADRACE_GATEWAY_NETWORKS={policy_agent.gateway_networks(kubeconfig)}"]
+    environ = {**s3.outside, "HEADRACE_GATEWAY": f"http://{gateway}"}
+    here = Deployed(kubeconfig, NAMESPACE, gateway, environ, words)
+    # What ops bring: the namespace, and the store's keys as a Secret that the manifests know by name.
+    here.kubectl("create", "namespace", NAMESPACE)
+    try:
+        here.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+        here.bring_keys(s3.keys)
+        here.headrace("deploy", *words)
+        yield here
+    finally:
+        # Its pods end within their grace; nobody waits for it.
+        here.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @pytest.fixture(scope="session")

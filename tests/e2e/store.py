@@ -12,10 +12,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
-NAMESPACES = (time.strftime(f"headrace-e2e-s3-%H%M%S-{n}") for n in count(1))  # new each time: one takes minutes to go
+NAMESPACE = time.strftime("headrace-e2e-s3-%H%M%S")
 PORT = 8333
 BUCKET = "headrace"
 READY_S = 60.0
@@ -42,18 +41,17 @@ class S3:
 
 @contextmanager
 def running(kubeconfig: Path) -> Iterator[S3]:
-    """The server with an empty bucket; gone afterwards."""
-    namespace = next(NAMESPACES)
-    kubectl = ["kubectl", "--kubeconfig", str(kubeconfig), "-n", namespace]
-    subprocess.run([*kubectl, "apply", "-f", "-"], input=json.dumps(_objects(namespace)), text=True, check=True)
+    """The server with an empty bucket; gone afterwards. Once in a session: its namespace takes minutes to go."""
+    kubectl = ["kubectl", "--kubeconfig", str(kubeconfig), "-n", NAMESPACE]
+    subprocess.run([*kubectl, "apply", "-f", "-"], input=json.dumps(_objects()), text=True, check=True)
     try:
         subprocess.run([*kubectl, "rollout", "status", "deploy/s3", "--timeout=120s"], check=True)
         with _forwarded(kubectl) as port:
             outside = {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
             _make_bucket(outside)
-            yield S3(f"http://s3.{namespace}.svc.cluster.local:{PORT}", outside)
+            yield S3(f"http://s3.{NAMESPACE}.svc.cluster.local:{PORT}", outside)
     finally:
-        subprocess.run([*kubectl, "delete", "namespace", namespace, "--wait=false"], check=False)
+        subprocess.run([*kubectl, "delete", "namespace", NAMESPACE, "--wait=false"], check=False)
 
 
 @contextmanager
@@ -104,7 +102,7 @@ def _make_bucket(environ: Mapping[str, str]) -> None:
     files.mkdir(BUCKET)
 
 
-def _objects(namespace: str) -> dict[str, object]:
+def _objects() -> dict[str, object]:
     labels = {"app": "s3"}
     container = {
         "name": "s3",
@@ -122,17 +120,17 @@ def _objects(namespace: str) -> dict[str, object]:
         "apiVersion": "v1",
         "kind": "List",
         "items": [
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
             {
                 "apiVersion": "apps/v1",
                 "kind": "Deployment",
-                "metadata": {"name": "s3", "namespace": namespace},
+                "metadata": {"name": "s3", "namespace": NAMESPACE},
                 "spec": {"selector": {"matchLabels": labels}, "template": pod},
             },
             {
                 "apiVersion": "v1",
                 "kind": "Service",
-                "metadata": {"name": "s3", "namespace": namespace},
+                "metadata": {"name": "s3", "namespace": NAMESPACE},
                 "spec": {"selector": labels, "ports": [{"port": PORT}]},
             },
         ],

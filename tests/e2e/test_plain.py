@@ -25,12 +25,10 @@ NAMESPACE = "headrace-e2e-plain"
 
 
 @pytest.fixture(scope="module")
-def plain(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def plain(deployed: Deployed, s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
     """The overlay with the store that the run has already."""
-    words = dict(word.removeprefix("--set=").split("=", 1) for word in deployed.deployment if word.startswith("--set="))
     here = Plain(deployed.kubeconfig, NAMESPACE, deployed.gateway, deployed.environ)
-    store = S3(words["AWS_ENDPOINT_URL"], deployed.environ)
-    with overlay.applied(here, "plain", store, tmp_path_factory.mktemp("plain")):
+    with overlay.applied(here, "plain", s3, tmp_path_factory.mktemp("plain")):
         yield here
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import plain as overlay
-from tests.e2e import probes, store
+from tests.e2e import probes
 from tests.e2e.images import reference
 from tests.e2e.kustomization import patch
 from tests.e2e.operators import load, prometheus, scaled
@@ -23,6 +23,7 @@ from tests.e2e.operators.prometheus import Prometheus
 from tests.e2e.operators.scaled import BODY, CLIENTS, WANTED, Scaled
 from tests.e2e.place import until
 from tests.e2e.plain import Plain
+from tests.e2e.store import S3
 from tests.manifests.kustomized import objects
 
 # The first of them builds KEDA, once per machine.
@@ -54,16 +55,15 @@ class Place(Scaled):
 
 @pytest.fixture(scope="module")
 def place(
-    kubeconfig: Path, watching: Prometheus, keda: None, tmp_path_factory: pytest.TempPathFactory
+    kubeconfig: Path, s3: S3, watching: Prometheus, keda: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    with store.running(kubeconfig) as s3:
-        here = Plain(kubeconfig, NAMESPACE, "", s3.outside)
-        with overlay.applied(here, "keda", s3, tmp_path_factory.mktemp("overlay"), _of_the_place(watching)):
-            try:
-                yield Place(here, watching)
-            finally:
-                # While KEDA is there to let it go.
-                here.try_kubectl("delete", "scaledobject", "--all", "--timeout=60s")
+    here = Plain(kubeconfig, NAMESPACE, "", s3.outside)
+    with overlay.applied(here, "keda", s3, tmp_path_factory.mktemp("overlay"), _of_the_place(watching)):
+        try:
+            yield Place(here, watching)
+        finally:
+            # While KEDA is there to let it go.
+            here.try_kubectl("delete", "scaledobject", "--all", "--timeout=60s")
 
 
 def _of_the_place(watching: Prometheus) -> list[Mapping[str, Any]]:

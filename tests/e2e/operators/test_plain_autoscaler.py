@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from tests.e2e import plain as overlay
-from tests.e2e import store
 from tests.e2e.kit import Kit
 from tests.e2e.kustomization import patch
 from tests.e2e.operators import load, prometheus_adapter, scaled
@@ -22,6 +21,7 @@ from tests.e2e.operators.prometheus import Prometheus
 from tests.e2e.operators.prometheus_adapter import Adapter
 from tests.e2e.operators.scaled import BODY, CLIENTS, Scaled
 from tests.e2e.plain import Plain
+from tests.e2e.store import S3
 
 pytestmark = [pytest.mark.operator, pytest.mark.timeout(10_000)]
 
@@ -50,14 +50,14 @@ class Place(Scaled):
 
 @pytest.fixture(scope="module")
 def place(
-    kubeconfig: Path, kit: Kit, watching: Prometheus, keda: None, tmp_path_factory: pytest.TempPathFactory
+    kubeconfig: Path, kit: Kit, s3: S3, watching: Prometheus, keda: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
     of_the_place = [
         scaled.SMALL,
         patch(AUTOSCALER, "flights", "add", "/spec/behavior", scaled.BEHAVIOR),
         patch(AUTOSCALER, "flights", "replace", PER_CENT, scaled.CPU_PER_CENT),
     ]
-    with store.running(kubeconfig) as s3, prometheus_adapter.running(kit, watching) as adapter:
+    with prometheus_adapter.running(kit, watching) as adapter:
         here = Plain(kubeconfig, NAMESPACE, "", s3.outside)
         with overlay.applied(here, "plain", s3, tmp_path_factory.mktemp("overlay"), of_the_place):
             yield Place(here, adapter)

@@ -28,6 +28,7 @@ from tests.e2e.operators import kubeflow, train_jobs
 from tests.e2e.operators.kubeflow import Kubeflow
 from tests.e2e.operators.train_jobs import TrainJobs
 from tests.e2e.place import until
+from tests.e2e.store import S3
 from tests.running import flights_csv
 
 # Whichever is the first of this machine builds the programs.
@@ -47,9 +48,9 @@ def trainer(kit: Kit, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def place(
-    trainer: Kubeflow, kubeconfig: Path, gateway: str, tmp_path_factory: pytest.TempPathFactory
+    trainer: Kubeflow, kubeconfig: Path, gateway: str, s3: S3, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TrainJobs]:
-    with train_jobs.applied(kubeconfig, gateway, tmp_path_factory.mktemp("trainjob")) as its:
+    with train_jobs.applied(kubeconfig, gateway, s3, tmp_path_factory.mktemp("trainjob")) as its:
         yield its
 
 

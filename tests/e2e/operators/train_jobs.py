@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 
 from knative.pods import JOB_SET_LABEL
-from tests.e2e import policy_agent, store
+from tests.e2e import policy_agent
 from tests.e2e.images import reference
 from tests.e2e.kustomization import images, patch
 from tests.e2e.place import Deployed, until
+from tests.e2e.store import S3
 from tests.manifests.kustomized import FOLDER, build
 
 Object = dict[str, Any]
@@ -67,27 +68,26 @@ class TrainJobs(Deployed):
 
 
 @contextmanager
-def applied(kubeconfig: Path, gateway: str, folder: Path) -> Iterator[TrainJobs]:
-    """The overlay with this run's images and a store; all gone afterwards. `folder`: for a kustomization."""
-    with store.running(kubeconfig) as s3:
-        objects = _overlay(folder, s3, policy_agent.gateway_networks(kubeconfig))
-        environ = {**s3.outside, "HEADRACE_GATEWAY": f"http://{gateway}"}
-        here = TrainJobs(kubeconfig, NAMESPACE, gateway, environ, applied=tuple(objects))
-        try:
-            (namespace,) = [o for o in objects if o["kind"] == "Namespace"]
-            here.kubectl("apply", "--server-side", "-f", "-", given=json.dumps(namespace))
-            here.bring_keys(s3.keys)
-            here.kubectl("apply", "--server-side", "-f", "-", given=listed(objects))
-            until("everything Ready", lambda: here.run("status").returncode == 0)
-            yield here
-        finally:
-            # A runtime stays for as long as there are TrainJobs of it, and Trainer to see that there are none.
-            here.try_kubectl("delete", "trainjobs", "--all")
-            here.try_kubectl("delete", "trainingruntimes", "--all")
-            here.try_kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+def applied(kubeconfig: Path, gateway: str, s3: S3, folder: Path) -> Iterator[TrainJobs]:
+    """The overlay with this run's images upon the store; all gone afterwards. `folder`: for a kustomization."""
+    objects = _overlay(folder, s3, policy_agent.gateway_networks(kubeconfig))
+    environ = {**s3.outside, "HEADRACE_GATEWAY": f"http://{gateway}"}
+    here = TrainJobs(kubeconfig, NAMESPACE, gateway, environ, applied=tuple(objects))
+    try:
+        (namespace,) = [o for o in objects if o["kind"] == "Namespace"]
+        here.kubectl("apply", "--server-side", "-f", "-", given=json.dumps(namespace))
+        here.bring_keys(s3.keys)
+        here.kubectl("apply", "--server-side", "-f", "-", given=listed(objects))
+        until("everything Ready", lambda: here.run("status").returncode == 0)
+        yield here
+    finally:
+        # A runtime stays for as long as there are TrainJobs of it, and Trainer to see that there are none.
+        here.try_kubectl("delete", "trainjobs", "--all")
+        here.try_kubectl("delete", "trainingruntimes", "--all")
+        here.try_kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
-def _overlay(folder: Path, s3: store.S3, networks: str) -> list[Object]:
+def _overlay(folder: Path, s3: S3, networks: str) -> list[Object]:
     """What kustomize makes of an overlay upon ours: images, bucket and address, and this place's gateway."""
     container = "/spec/template/spec/containers/0"
     predictor = [
