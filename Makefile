@@ -98,7 +98,7 @@ e2e: setup ## the same YAML on a real Kubernetes with Knative: images, deploy, t
 bad-days: setup ## the same, while parts of the cluster fail
 	$(E2E) --bad-days
 
-operators: setup ## the overlays for KEDA and Kubeflow Trainer with these, built from their modules once per machine
+operators: setup ## overlays with KEDA, prometheus-adapter and Kubeflow Trainer, built from their modules once per machine
 	$(E2E) --operators
 
 clean:
