@@ -358,7 +358,8 @@ TYPES: dict[str, type[Data]] = {
         DriftDetected,
     )
 }
-LOOP = frozenset(TYPES) - {PredictionRequested.TYPE, PredictionMade.TYPE}
+PREDICTIONS = frozenset({PredictionRequested.TYPE, PredictionMade.TYPE})
+LOOP = frozenset(TYPES) - PREDICTIONS
 """What a model came of: data, trainings, verdicts, drifts. Few events, whose number does not grow with the traffic."""
 
 

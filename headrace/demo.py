@@ -121,7 +121,7 @@ class Demo:
         self._say("What happened, in order")
         entries = list(place.journal.read())
         for type, run in groupby(
-            entries, key=lambda e: (e.type, e.subject) if e.type in why.PREDICTIONS else (e.id, "")
+            entries, key=lambda e: (e.type, e.subject) if e.type in contract.PREDICTIONS else (e.id, "")
         ):
             group = list(run)
             first, more = group[0], f"  … and {len(group) - 1} more" if len(group) > 1 else ""

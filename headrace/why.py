@@ -15,7 +15,6 @@ from headrace.journal import Entry, Journal
 
 DIGITS = 8  # of a digest, at least: fewer may be the beginning of several
 TOGETHER = 50  # ids that are asked for at once, some kilobytes of URL
-PREDICTIONS = (contract.PredictionRequested.TYPE, contract.PredictionMade.TYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def explain(entries: Sequence[Entry], asked: str) -> Chain | None:
     if not start:
         return None
     # A version or a file leads to thousands of predictions; a chain shows the ones that were asked for.
-    wanted = {e.id for e in start if e.type not in PREDICTIONS} or {e.id for e in start}
+    wanted = {e.id for e in start if e.type not in contract.PREDICTIONS} or {e.id for e in start}
     if any(e.id == asked for e in start):
         wanted = {asked}
     # What followed has causes of its own: an answer leads back to the training of the version that gave it.

@@ -6,11 +6,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from eventing.errors import RetryLater
 from functions.journal import records, shelf
 from functions.journal.records import Query, Record
 from functions.journal.shelf import Merged, Object, Shelf
@@ -46,7 +46,7 @@ class Seen:
 
 def read(kept: Shelf, query: Query) -> Iterator[Record]:
     """The records that are there, oldest first within each hour. Raises RetryLater while the store is away."""
-    found = iter(_tail(kept, query, query.tail)) if query.tail is not None else _wanted(kept, query)
+    found = iter(_tail(kept, query, query.tail)) if query.tail is not None else _wanted(kept, query, Seen())
     return islice(found, query.limit)
 
 
@@ -65,10 +65,9 @@ def follow(
     newest = query.after
     # Before anything is read: what is written meanwhile lies in these hours, and they are looked at again.
     since, unread = _recent(now()), set(kept.hours())
-    for record in _wanted(kept, query, before=since):
-        if seen.add(record):
-            newest = max(newest, record.seq)
-            yield record
+    for record in _wanted(kept, query, seen, before=since):
+        newest = max(newest, record.seq)
+        yield record
     while not stop.is_set() and time.monotonic() < ends:
         for hour in (h for h in kept.hours() if h >= since):
             objects = [(hour, name) for name in kept.names(hour, query.kinds) if (hour, name) not in known]
@@ -92,9 +91,8 @@ def follow(
     yield _again(newest)
 
 
-def _wanted(kept: Shelf, query: Query, before: str | None = None) -> Iterator[Record]:
-    """The records that are wanted, each once, oldest first within each hour. before: an hour that is not read."""
-    seen = Seen()
+def _wanted(kept: Shelf, query: Query, seen: Seen, before: str | None = None) -> Iterator[Record]:
+    """The records that are wanted and new, oldest first within each hour. before: an hour that is not read."""
     since, looks = "", 0
     told = ("", 0, b"")  # up to here, also where an hour of more than is remembered is read again
     while True:
@@ -115,28 +113,30 @@ def _wanted(kept: Shelf, query: Query, before: str | None = None) -> Iterator[Re
             looks = looks + 1 if e.hour == since else 1
             since = e.hour
             if looks == LOOKS:
-                raise RetryLater(f"the journal's hour {since} is being merged; ask again") from e
+                raise
 
 
 def _tail(kept: Shelf, query: Query, number: int) -> list[Record]:
-    """The newest records that are wanted, in order: read from the last hour backwards, from its newest object on."""
-    for _ in range(LOOKS):
-        found: list[Record] = []
-        present = ""
-        newest_first = sorted(kept.objects(query.kinds), key=lambda o: (o[0], o[1].last), reverse=True)
-        try:
-            for hour, name in newest_first:
-                if name.last <= query.after:
-                    continue
-                if len(found) >= number and (hour != present or name.last < found[0].seq):
-                    return found
-                present = hour
-                more = (r for _, r in kept.read([(hour, name)], query.sieves) if query.wants(r))
-                found = records.merged([*found, *more])[-number:] if number else []
-            return found
-        except Merged as e:
-            last = e
-    raise RetryLater(f"the journal's hour {last.hour} is being merged; ask again") from last
+    """The newest records that are wanted, in order."""
+    for _ in range(LOOKS - 1):
+        with suppress(Merged):
+            return _newest(kept, query, number)
+    return _newest(kept, query, number)
+
+
+def _newest(kept: Shelf, query: Query, number: int) -> list[Record]:
+    """The same, read once from the last hour backwards, from its newest object on. Raises Merged."""
+    found: list[Record] = []
+    present = ""
+    for hour, name in sorted(kept.objects(query.kinds), key=lambda o: (o[0], o[1].last), reverse=True):
+        if name.last <= query.after:
+            continue
+        if len(found) >= number and (hour != present or name.last < found[0].seq):
+            break
+        present = hour
+        more = (r for _, r in kept.read([(hour, name)], query.sieves) if query.wants(r))
+        found = records.merged([*found, *more])[-number:]
+    return found
 
 
 def _recent(now: datetime) -> str:

@@ -22,6 +22,7 @@ from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
 
+from eventing.errors import RetryLater
 from eventing.files import Files
 from functions.journal import records
 from functions.journal.records import KINDS, Record
@@ -34,11 +35,11 @@ READERS = 8  # objects fetched at once; a bucket takes 10 to 50 ms for each
 log = logging.getLogger(__name__)
 
 
-class Merged(Exception):
+class Merged(RetryLater):
     """An object has gone since it was listed: its records are in another of the same hour."""
 
     def __init__(self, hour: str) -> None:
-        super().__init__(hour)
+        super().__init__(f"the journal's hour {hour} is being merged; ask again")
         self.hour = hour
 
 

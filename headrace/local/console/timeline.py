@@ -79,7 +79,7 @@ def timeline(events: Sequence[Event], whole: bool = True) -> list[Row]:
     for event in events:
         if event.type == contract.PredictionRequested.TYPE and event.id in answered:
             continue  # the answer tells of it
-        if event.type in why.PREDICTIONS:
+        if event.type in contract.PREDICTIONS:
             runs.setdefault((event.noun, event.subject, event.version or ""), []).append(event)
             continue
         if event.type == contract.TrainingProgressed.TYPE:
@@ -143,7 +143,7 @@ class Seen:
         surplus = len(self.events) - EVENTS_KEPT
         if surplus > 0:
             # A flood of predictions must not wash away what changed.
-            spare = [s for s in sorted(self.events) if self.events[s].type in why.PREDICTIONS]
+            spare = [s for s in sorted(self.events) if self.events[s].type in contract.PREDICTIONS]
             for seq in (spare or sorted(self.events))[:surplus]:
                 del self.events[seq]
             self.whole = False
