@@ -68,6 +68,15 @@ class Deployed:
     def items(self, kind: str, labels: str = "") -> list[dict[str, Any]]:
         return list(json.loads(self.kubectl("get", kind, "-l", labels, "-o", "json"))["items"])
 
+    def stop(self, deployment: str) -> None:
+        """Have no pod of it; its pods may still be going."""
+        self.kubectl("scale", f"deployment/{deployment}", "--replicas=0")
+
+    def start(self, deployment: str) -> None:
+        """Have a pod of it that is ready."""
+        self.kubectl("scale", f"deployment/{deployment}", "--replicas=1")
+        self.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=120s")
+
     def bring_keys(self, keys: Iterable[tuple[str, str]]) -> None:
         """The store's keys, in the Secret that the manifests know by name."""
         literals = [f"--from-literal={key}={value}" for key, value in keys]

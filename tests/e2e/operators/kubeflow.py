@@ -7,7 +7,6 @@ for.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 import yaml
 
 from tests.e2e.kit import Kit, KitFailed
+from tests.e2e.operators.programs import built
 from tests.e2e.place import until
 
 Object = dict[str, Any]
@@ -28,7 +28,7 @@ HERE = Path(__file__).with_name("trainer")
 TRAINER, JOBSET = "github.com/kubeflow/trainer/v2", "sigs.k8s.io/jobset"
 NAMESPACES = {TRAINER: "kubeflow-system", JOBSET: "jobset-system"}
 IMAGES = {TRAINER: "dev.local/kubeflow/trainer", JOBSET: "dev.local/kubeflow/jobset"}
-BUILD_S, DELETE_S, READY_S = 3600.0, 180.0, 180.0
+DELETE_S, READY_S = 180.0, 180.0
 # What refuses, and what objects are of, goes while the managers still run: they take their finalizers away.
 FIRST_TO_GO = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "CustomResourceDefinition")
 
@@ -89,13 +89,7 @@ def _module(name: str) -> Object:
 
 def _images(kit: Kit, versions: dict[str, str]) -> dict[str, str]:
     """Their programs as images in the cluster; references by module."""
-    made_of = hashlib.sha256((HERE / "go.mod").read_bytes() + (HERE / "go.sum").read_bytes()).hexdigest()[:12]
-    programs = Path.home() / ".cache/headrace/operators" / f"trainer-{made_of}"
-    done = subprocess.run(
-        [HERE / "build", programs], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_S
-    )
-    if done.returncode:
-        raise KitFailed(f"{HERE / 'build'} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    programs = built(HERE / "build", "trainer", [HERE / "go.mod", HERE / "go.sum"])
     references = {module: f"{IMAGES[module]}:{version}" for module, version in versions.items()}
     kit.image(references[TRAINER], "--bin", str(programs / "trainer-controller-manager"))
     # Its manifest calls the program by this name.

@@ -13,6 +13,7 @@ import yaml
 
 from tests import documents
 from tests.e2e.kit import Kit
+from tests.e2e.operators import roles
 from tests.e2e.place import Deployed, until
 
 DOCS = documents.HOUSE / "docs/ops.md"
@@ -44,11 +45,10 @@ class Prometheus:
         return list(self._get("targets?state=active")["activeTargets"])
 
     def away(self) -> None:
-        self.place.kubectl("scale", "deployment/prometheus", "--replicas=0")
+        self.place.stop("prometheus")
 
     def back(self) -> None:
-        self.place.kubectl("scale", "deployment/prometheus", "--replicas=1")
-        self.place.kubectl("rollout", "status", "deployment/prometheus", "--timeout=120s")
+        self.place.start("prometheus")
 
     def _get(self, path: str) -> Any:
         raw = f"/api/v1/namespaces/{self.place.namespace}/services/prometheus:{PORT}/proxy/api/v1/{path}"
@@ -82,22 +82,13 @@ def scraping(prometheus: Prometheus, namespace: str) -> list[dict[str, Any]]:
 
 def _objects(namespace: str) -> Iterator[dict[str, Any]]:
     meta = {"name": "prometheus"}
-    cluster_wide = {"name": namespace}
     config = {"global": {"scrape_interval": SCRAPED_EVERY}, **documented("scrape_configs:")}
     yield {
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"prometheus.yml": yaml.safe_dump(config)},
     }  # fmt: skip
     yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}
     rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
-    authorization = "rbac.authorization.k8s.io"
-    yield {"apiVersion": f"{authorization}/v1", "kind": "ClusterRole", "metadata": cluster_wide, "rules": rules}
-    yield {
-        "apiVersion": f"{authorization}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": cluster_wide,
-        "roleRef": {"apiGroup": authorization, "kind": "ClusterRole", "name": namespace},
-        "subjects": [{"kind": "ServiceAccount", "name": "prometheus", "namespace": namespace}],
-    }
+    yield from roles.allowed(namespace, rules, roles.account("prometheus", namespace))
     labels = {"app": "prometheus"}
     container = {
         "name": "prometheus",

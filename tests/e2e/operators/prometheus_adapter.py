@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,20 +11,20 @@ from typing import Any
 
 import yaml
 
+from headrace.status import condition
 from tests.e2e.kit import Kit
-from tests.e2e.operators import prometheus
+from tests.e2e.operators import prometheus, roles
+from tests.e2e.operators.programs import built
 from tests.e2e.operators.prometheus import Prometheus
 from tests.e2e.place import Deployed, until
 
 HERE = Path(__file__).with_name("adapter")
-BUILD_S = 3600.0
 IMAGE = "dev.local/prometheus-adapter:e2e"
 NAME = "prometheus-adapter"
 GROUP = "custom.metrics.k8s.io"
 SERVICE = f"v1beta1.{GROUP}"
 PORT = 6443
 RELISTED_EVERY = "5s"
-AUTHORIZATION = "rbac.authorization.k8s.io"
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,10 @@ class Adapter:
         return {item["describedObject"]["name"]: item["value"] for item in items}
 
     def away(self) -> None:
-        self.place.kubectl("scale", f"deployment/{NAME}", "--replicas=0")
+        self.place.stop(NAME)
 
     def back(self) -> None:
-        self.place.kubectl("scale", f"deployment/{NAME}", "--replicas=1")
-        self.place.kubectl("rollout", "status", f"deployment/{NAME}", "--timeout=120s")
+        self.place.start(NAME)
 
 
 @contextmanager
@@ -57,7 +54,8 @@ def running(kit: Kit, asked: Prometheus) -> Iterator[Adapter]:
     assert place.try_kubectl("get", "apiservice", SERVICE).returncode, (
         f"APIService {SERVICE} is there: not ours to replace, or left by a run that was killed"
     )
-    kit.image(IMAGE, "--bin", str(_program()))
+    programs = built(HERE / "build", NAME, [HERE / "go.mod"])
+    kit.image(IMAGE, "--bin", str(programs / NAME))
     objects = list(_objects(place.namespace, asked.url))
     (service,) = [o for o in objects if o["kind"] == "APIService"]
     try:
@@ -73,17 +71,8 @@ def running(kit: Kit, asked: Prometheus) -> Iterator[Adapter]:
         place.try_kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", given=given)
 
 
-def _program() -> Path:
-    made_of = hashlib.sha256((HERE / "go.mod").read_bytes()).hexdigest()[:12]
-    folder = Path.home() / ".cache/headrace/operators" / f"prometheus-adapter-{made_of}"
-    done = subprocess.run([HERE / "build", folder], capture_output=True, text=True, timeout=BUILD_S)
-    assert done.returncode == 0, f"{HERE / 'build'}: {done.returncode}\n{done.stderr[-4000:]}"
-    return folder / "prometheus-adapter"
-
-
 def _is_available(place: Deployed) -> bool:
-    found = place.get("apiservice", SERVICE).get("status", {}).get("conditions", ())
-    return any(c["type"] == "Available" and c["status"] == "True" for c in found)
+    return condition(place.get("apiservice", SERVICE), "Available").get("status") == "True"
 
 
 def _objects(namespace: str, url: str) -> Iterator[dict[str, Any]]:
@@ -91,18 +80,11 @@ def _objects(namespace: str, url: str) -> Iterator[dict[str, Any]]:
     config = {"rules": prometheus.documented("- seriesQuery")}
     yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"config.yaml": yaml.safe_dump(config)}}
     yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}
-    account = {"kind": "ServiceAccount", "name": NAME, "namespace": namespace}
+    account = roles.account(NAME, namespace)
     found = [{"apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": ["get", "list", "watch"]}]
-    yield from _allowed(f"{namespace}-adapter", found, account)
-    delegated = {"apiGroup": AUTHORIZATION, "kind": "ClusterRole", "name": "system:auth-delegator"}
-    yield _binding(f"{namespace}-delegator", delegated, account)
-    # The kit's API server passes for nobody where it asks others: see `keda.installation`.
-    nobody = {"apiGroup": AUTHORIZATION, "kind": "User", "name": "system:anonymous"}
-    told = [
-        {"apiGroups": [GROUP], "resources": ["*"], "verbs": ["get", "list"]},
-        {"nonResourceURLs": [f"/apis/{GROUP}/*"], "verbs": ["get"]},
-    ]
-    yield from _allowed(f"{namespace}-told", told, nobody)
+    yield from roles.allowed(f"{namespace}-adapter", found, account)
+    yield roles.bound(f"{namespace}-delegator", "system:auth-delegator", account)
+    yield from roles.allowed(f"{namespace}-told", roles.metrics([GROUP]), roles.NOBODY)
     labels = {"app": NAME}
     container = {
         "name": NAME,
@@ -144,24 +126,4 @@ def _objects(namespace: str, url: str) -> Iterator[dict[str, Any]]:
             "insecureSkipTLSVerify": True,
             "service": {"name": NAME, "namespace": namespace},
         },
-    }
-
-
-def _allowed(name: str, rules: list[dict[str, Any]], subject: dict[str, str]) -> Iterator[dict[str, Any]]:
-    yield {
-        "apiVersion": f"{AUTHORIZATION}/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": name},
-        "rules": rules,
-    }
-    yield _binding(name, {"apiGroup": AUTHORIZATION, "kind": "ClusterRole", "name": name}, subject)
-
-
-def _binding(name: str, role: dict[str, str], subject: dict[str, str]) -> dict[str, Any]:
-    return {
-        "apiVersion": f"{AUTHORIZATION}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": name},
-        "roleRef": role,
-        "subjects": [subject],
     }

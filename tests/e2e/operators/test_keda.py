@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from headrace.status import condition
 from tests.e2e import plain as overlay
 from tests.e2e import probes
 from tests.e2e.images import reference
@@ -43,8 +44,7 @@ class Place(Scaled):
         return self.plain.get("scaledobject", "flights")
 
     def condition(self, kind: str) -> str | None:
-        found = self.scaled_object().get("status", {}).get("conditions", ())
-        return next((str(c["status"]) for c in found if c["type"] == kind), None)
+        return condition(self.scaled_object(), kind).get("status")
 
     def autoscaler(self) -> dict[str, Any]:
         return self.plain.get("hpa", "keda-hpa-flights")

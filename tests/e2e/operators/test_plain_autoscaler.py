@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from headrace.status import condition
 from tests.e2e import plain as overlay
 from tests.e2e.kit import Kit
 from tests.e2e.kustomization import patch
@@ -42,10 +43,6 @@ class Place(Scaled):
 
     def measured(self) -> set[str]:
         return set(scaled.measured(self.autoscaler()))
-
-    def condition(self, kind: str) -> str | None:
-        found = self.autoscaler().get("status", {}).get("conditions", ())
-        return next((str(c["status"]) for c in found if c["type"] == kind), None)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +75,7 @@ def test_by_the_rule_of_the_docs_each_predictor_is_told_of_and_nobody_else(serve
 def test_the_autoscaler_reads_both_targets(served: Place) -> None:
     with load.asking(served.url, BODY, 1, pause_s=0.2):
         served.wait("both metrics", lambda: served.measured() == {"Resource", "Pods"})
-        assert served.condition("ScalingActive") == "True"
+        assert condition(served.autoscaler(), "ScalingActive")["status"] == "True"
 
 
 def test_requests_in_progress_bring_pods_and_quiet_brings_them_back_without_one_that_fails(

@@ -22,9 +22,10 @@ from eventing.contract import (
     TrainingFailed,
     TrainingProgressed,
 )
+from headrace.status import condition
 from knative.pods import JOB_SET_LABEL
 from tests.e2e.kit import Kit
-from tests.e2e.operators import kubeflow, train_jobs
+from tests.e2e.operators import kubeflow, programs, train_jobs
 from tests.e2e.operators.kubeflow import Kubeflow
 from tests.e2e.operators.train_jobs import TrainJobs
 from tests.e2e.place import until
@@ -32,7 +33,7 @@ from tests.e2e.store import S3
 from tests.running import flights_csv
 
 # Whichever is the first of this machine builds the programs.
-pytestmark = [pytest.mark.operator, pytest.mark.timeout(kubeflow.BUILD_S + 600)]
+pytestmark = [pytest.mark.operator, pytest.mark.timeout(programs.BUILD_S + 600)]
 
 Object = dict[str, Any]
 
@@ -107,7 +108,7 @@ def test_status_65_ends_a_training_at_once_and_why_is_told_and_logged(place: Tra
     name = _named(place, id)
     assert place.end(name)["type"] == "Failed"
     (job,) = place.items("jobs", f"{JOB_SET_LABEL}={name}")
-    assert _condition(job, "Failed")["reason"] == "PodFailurePolicy"
+    assert condition(job, "Failed")["reason"] == "PodFailurePolicy"
     assert len(place.pods(name)) == 1
     rejected = place.event("the verdict", lambda e: e.get("causationid") == id, DatasetRejected.TYPE)
     assert rejected["data"]["reasons"]
@@ -143,7 +144,7 @@ def test_a_days_time_after_its_end_all_but_the_train_job_goes(place: TrainJobs, 
     until("its end", lambda: not any(place.items(kind, f"{JOB_SET_LABEL}={name}") for kind in ("jobs", "pods")))
     assert not place.try_kubectl("get", "jobset", name).stdout
     # What has become of it still stands there, and nothing is made anew of it.
-    assert _condition(place.get("trainjob", name), "Failed") == ended
+    assert condition(place.get("trainjob", name), "Failed") == ended
     assert len(place.items("jobsets")) == len(kept)
 
 
@@ -228,10 +229,6 @@ def _broken(file: Path) -> Path:
 
 def _status(place: TrainJobs) -> Object:
     return dict(json.loads(place.run("status", "-o", "json").stdout))
-
-
-def _condition(o: Object, type: str) -> Object:
-    return next((c for c in o.get("status", {}).get("conditions", ()) if c["type"] == type), {})
 
 
 def _owner(o: Object) -> str:

@@ -7,7 +7,6 @@ gone would keep its namespace for ever.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -19,11 +18,13 @@ from typing import Any
 
 import yaml
 
+from headrace.status import condition
 from tests.e2e.kit import Kit
+from tests.e2e.operators import roles
+from tests.e2e.operators.programs import built
 from tests.e2e.place import WITHIN_S, until
 
 BUILD = Path(__file__).with_name("build")
-BUILD_S = 7200.0
 NAMESPACE = "keda"  # its manifests' own
 TAG = "e2e"
 IMAGES = {
@@ -43,39 +44,12 @@ AGAIN_S = 60.0
 # Kinds that stand in other's way while their pods are away: they come last, and go first.
 IN_THE_WAY = ("APIService", "ValidatingWebhookConfiguration")
 METRICS = ["metrics.k8s.io", "external.metrics.k8s.io"]
-# The kit's API server has no certificate to show to those that it asks for others: it passes for nobody. HPAs and tests
-# are still asked who they are by the API server itself; what nobody may read here are numbers.
-ANONYMOUS: list[dict[str, Any]] = [
-    {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": "headrace-e2e-metrics"},
-        "rules": [
-            {"apiGroups": METRICS, "resources": ["*"], "verbs": ["get", "list"]},
-            {"nonResourceURLs": [f"/apis/{group}/*" for group in METRICS], "verbs": ["get"]},
-        ],
-    },
-    {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "headrace-e2e-metrics"},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io",
-            "kind": "ClusterRole",
-            "name": "headrace-e2e-metrics",
-        },
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:anonymous"}],
-    },
-]
+ANONYMOUS = roles.allowed("headrace-e2e-metrics", roles.metrics(METRICS), roles.NOBODY)
 
 
 def programs() -> Path:
     """The folder with KEDA's, the metrics server's and Prometheus' programs, built where it lacks them."""
-    made_of = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(BUILD.parent.glob("src/*/go.mod"))))
-    folder = Path.home() / ".cache/headrace/operators" / f"keda-{made_of.hexdigest()[:12]}"
-    done = subprocess.run([BUILD, folder], capture_output=True, text=True, timeout=BUILD_S)
-    assert done.returncode == 0, f"{BUILD}: {done.returncode}\n{done.stderr[-4000:]}"
-    return folder
+    return built(BUILD, "keda", sorted(BUILD.parent.glob("src/*/go.mod")))
 
 
 @contextmanager
@@ -133,8 +107,7 @@ def _delete(kubeconfig: Path, objects: list[dict[str, Any]], how: str) -> None:
 
 def _is_available(kubeconfig: Path, service: str) -> bool:
     shown = json.loads(_kubectl(kubeconfig, "get", "apiservice", service, "-o", "json"))
-    found = shown.get("status", {}).get("conditions", ())
-    return any(c["type"] == "Available" and c["status"] == "True" for c in found)
+    return condition(shown, "Available").get("status") == "True"
 
 
 def _manifests(kubeconfig: Path, folder: Path, work: Path) -> list[dict[str, Any]]:
